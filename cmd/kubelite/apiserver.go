@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+	_ "time/tzdata" // time zones of CronJobs, on hosts that have none
+
+	"k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apiserver/pkg/server/flagz"
+	"k8s.io/client-go/rest"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+)
+
+// apiServer is the API server; awaitReady may be called at any time, run once.
+type apiServer struct {
+	opts  *options.ServerRunOptions
+	flags *cliflag.NamedFlagSets
+	ready chan struct{}
+}
+
+func newAPIServer() *apiServer {
+	s := &apiServer{opts: options.NewServerRunOptions(), ready: make(chan struct{})}
+	sections := s.opts.Flags()
+	s.flags = &sections
+	s.opts.Flagz = flagz.NamedFlagSetsReader{FlagSets: sections}
+	return s
+}
+
+// run is upstream's Run with a context of ours, and with its loopback client used to see when it is ready.
+func (s *apiServer) run(ctx context.Context) error {
+	completedOptions, err := s.opts.Complete(ctx)
+	if err != nil {
+		return err
+	}
+	if errs := completedOptions.Validate(); len(errs) != 0 {
+		return errors.NewAggregate(errs)
+	}
+	config, err := app.NewConfig(completedOptions)
+	if err != nil {
+		return err
+	}
+	completed, err := config.Complete()
+	if err != nil {
+		return err
+	}
+	server, err := app.CreateServerChain(completed)
+	if err != nil {
+		return err
+	}
+	prepared, err := server.PrepareRun()
+	if err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(server.GenericAPIServer.LoopbackClientConfig)
+	if err != nil {
+		return fmt.Errorf("make the client that waits for readiness: %w", err)
+	}
+	go s.watchReady(ctx, client, server.GenericAPIServer.LoopbackClientConfig.Host)
+	return prepared.Run(ctx)
+}
+
+// watchReady closes ready when /readyz has answered with 200 for the first time.
+func (s *apiServer) watchReady(ctx context.Context, client *http.Client, host string) {
+	_ = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, false, func(ctx context.Context) (bool, error) {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/readyz", http.NoBody)
+		if err != nil {
+			return false, err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return false, nil // not listening yet
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			close(s.ready)
+		}
+		return resp.StatusCode == http.StatusOK, nil
+	})
+}
+
+// awaitReady waits until the API server was ready once, and tells whether that came before ctx ended.
+func (s *apiServer) awaitReady(ctx context.Context) bool {
+	select {
+	case <-s.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
