@@ -1,0 +1,198 @@
+package pki
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Trust is what an authority says about itself: the chain to send with a leaf, and what verifies it. Servers and clients
+// may be trusted by different certificates: with a company's authority, clients by the cluster's own intermediate only.
+type Trust struct {
+	Chain   []byte // PEM, sent after the leaf; may be empty
+	Servers []byte // PEM, verifies servers
+	Clients []byte // PEM, verifies clients
+}
+
+// Expect is what a certificate is checked against after signing.
+type Expect struct {
+	CSR     []byte    // the request that was given to the authority, PEM; CheckCSR has passed it
+	Request Request   // what was asked
+	Trust   Trust     // of the request's authority
+	AskedAt time.Time // when it was asked; the zero time means Now. Signatures may be pending for days
+	Now     time.Time
+}
+
+// Backdate is how long before it was asked a certificate may begin: authorities allow for clocks that are behind.
+const Backdate = 10 * time.Minute
+
+// CheckCertificate tells whether a signed certificate may be used: its key, subject, names, usages and life are what was
+// asked (a shorter life is allowed), it is no authority, and it verifies for each of its usages. It reports every fault.
+func CheckCertificate(certPEM []byte, e Expect) error {
+	cert, err := ParseCertificate(certPEM)
+	if err != nil {
+		return err
+	}
+	csr, err := ParseCSR(e.CSR)
+	if err != nil {
+		return err
+	}
+	p := e.Request.Profile
+	var f faults
+	if !samePublic(cert.PublicKey, csr.PublicKey) {
+		f.addf("key: it is for another key than the request's")
+	}
+	if p.freeSubject() && !slices.Equal(cert.RawSubject, csr.RawSubject) {
+		f.addf("subject: %.200q instead of the request's %.200q", cert.Subject.String(), csr.Subject.String())
+	}
+	f.add(subjectFaults(cert.Subject, p, e.Request.Node).wrap("subject"))
+	f.add(nameFaults(cert, namesOf(csr.DNSNames, csr.IPAddresses)).wrap("names"))
+	f.add(formFaults(cert, p).wrap("form"))
+	f.add(lifeFaults(cert, e).wrap("life"))
+	f.add(verify(cert, p, e.Trust, e.Now))
+	return f.wrap("certificate %s refused", p.Name)
+}
+
+// nameFaults wants exactly the names that were asked.
+func nameFaults(cert *x509.Certificate, want Names) faults {
+	var f faults
+	got := namesOf(cert.DNSNames, cert.IPAddresses)
+	if missing := want.Without(got); !missing.Empty() {
+		f.addf("%s missing", quoteAll(missing.Strings()))
+	}
+	if extra := got.Without(want); !extra.Empty() {
+		f.addf("%s not asked for", quoteAll(extra.Strings()))
+	}
+	for _, ext := range cert.Extensions {
+		if ext.Id.Equal(oidExtension(extSubjectAltName)) {
+			f.add(checkSAN(ext.Value))
+		}
+	}
+	return f
+}
+
+// formFaults looks at what makes a certificate a leaf of its profile, whoever signed it.
+func formFaults(cert *x509.Certificate, p Profile) faults {
+	var f faults
+	if cert.Version != 3 {
+		f.addf("X.509 version %d instead of 3", cert.Version)
+	}
+	if cert.IsCA {
+		f.addf("it is an authority")
+	}
+	// RFC 5280: positive, at most 20 octets; crypto/x509 has refused negative ones.
+	if cert.SerialNumber.Sign() <= 0 || cert.SerialNumber.BitLen() > 159 {
+		f.addf("serial number %x is not between 1 and 20 octets", cert.SerialNumber)
+	}
+	f.add(checkKeyUsage(cert.KeyUsage, p, KeyTypeOf(cert.PublicKey), true))
+	want := p.ExtKeyUsage()
+	for _, u := range want {
+		if !slices.Contains(cert.ExtKeyUsage, u) {
+			f.addf("extended key usage %s is missing", ekuName(u))
+		}
+	}
+	for _, u := range cert.ExtKeyUsage {
+		if !slices.Contains(want, u) {
+			f.addf("extended key usage %s is not allowed", ekuName(u))
+		}
+	}
+	for _, u := range cert.UnknownExtKeyUsage {
+		f.addf("extended key usage %s is not allowed", u)
+	}
+	for _, id := range cert.UnhandledCriticalExtensions {
+		f.addf("critical extension %s is not understood", id)
+	}
+	return f
+}
+
+func ekuName(u x509.ExtKeyUsage) string {
+	switch u {
+	case x509.ExtKeyUsageServerAuth:
+		return "serverAuth"
+	case x509.ExtKeyUsageClientAuth:
+		return "clientAuth"
+	case x509.ExtKeyUsageAny:
+		return "any"
+	}
+	return fmt.Sprintf("number %d", u)
+}
+
+func lifeFaults(cert *x509.Certificate, e Expect) faults {
+	var f faults
+	asked := e.AskedAt
+	if asked.IsZero() {
+		asked = e.Now
+	}
+	life := e.Request.life()
+	if from := asked.Add(-Backdate).Truncate(time.Second); cert.NotBefore.Before(from) {
+		f.addf("it begins at %s, more than %s before it was asked", stamp(cert.NotBefore), Backdate)
+	}
+	if cert.NotBefore.After(e.Now) {
+		f.addf("it begins at %s, and here it is %s: the clocks differ", stamp(cert.NotBefore), stamp(e.Now))
+	}
+	if !cert.NotAfter.After(e.Now) {
+		f.addf("it ended at %s", stamp(cert.NotAfter))
+	}
+	// The life asked counts from the signing, which lies between asking and now.
+	if got := cert.NotAfter.Sub(cert.NotBefore); got > life+Backdate || cert.NotAfter.After(e.Now.Add(life+Backdate)) {
+		f.addf("it lasts %s until %s; %s were asked", got, stamp(cert.NotAfter), life)
+	}
+	return f
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// verify builds a chain for each usage of the profile, and wants one in which nothing ends before the leaf.
+func verify(cert *x509.Certificate, p Profile, t Trust, at time.Time) error {
+	var f faults
+	chain := x509.NewCertPool()
+	if len(t.Chain) > 0 {
+		certs, err := ParseBundle(t.Chain)
+		if err != nil {
+			return fmt.Errorf("chain of authority %s: %w", p.Authority, err)
+		}
+		for _, c := range certs {
+			chain.AddCert(c)
+		}
+	}
+	for _, usage := range p.ExtKeyUsage() {
+		bundle := t.Servers
+		if usage == x509.ExtKeyUsageClientAuth {
+			bundle = t.Clients
+		}
+		if err := verifyUsage(cert, usage, bundle, chain, at); err != nil {
+			f.addf("as %s, by authority %s: %w", ekuName(usage), p.Authority, err)
+		}
+	}
+	return f.wrap("verify")
+}
+
+func verifyUsage(cert *x509.Certificate, usage x509.ExtKeyUsage, bundle []byte, chain *x509.CertPool, at time.Time) error {
+	certs, err := ParseBundle(bundle)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	for _, c := range certs {
+		roots.AddCert(c)
+	}
+	found, err := cert.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: chain, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage},
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // wrapped once by verify
+	}
+	// A leaf that is in the bundle itself verifies alone: then nobody has signed it.
+	found = slices.DeleteFunc(found, func(c []*x509.Certificate) bool { return len(c) < 2 })
+	if len(found) == 0 {
+		return errors.New("it is itself in the bundle that should verify it")
+	}
+	for _, c := range found {
+		if !slices.ContainsFunc(c[1:], func(ca *x509.Certificate) bool { return ca.NotAfter.Before(cert.NotAfter) }) {
+			return nil
+		}
+	}
+	return fmt.Errorf("its authority ends before it, at %s", stamp(found[0][1].NotAfter))
+}
