@@ -237,7 +237,10 @@ func (r *Root) makeTree() error {
 			return err
 		}
 	}
-	return r.Mkdir(lastFolder, Perm{Mode: 0o755, UID: -1, GID: -1})
+	// Everyone may see the markers; core/lock gives its files the folder's group.
+	p := r.Passage()
+	p.Mode = 0o755
+	return r.Mkdir(lastFolder, p)
 }
 
 func (r *Root) step(op, name string) {
