@@ -52,6 +52,9 @@ func (s *apiServer) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Requests in flight are waited for apart from this. What this would wait for, a minute, is the connections, which the
+	// watches of other processes keep open.
+	server.GenericAPIServer.ShutdownTimeout = min(server.GenericAPIServer.ShutdownTimeout, 2*time.Second)
 	prepared, err := server.PrepareRun()
 	if err != nil {
 		return err

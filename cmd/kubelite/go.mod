@@ -1,7 +1,10 @@
+// Kubernetes, etcd and kubectl as one program. A module of its own: k8s.io/kubernetes must have its staging modules
+// replaced, and must not reach the root module.
 module mk8s.io/mk/cmd/kubelite
 
 go 1.26.0
 
+// The staging modules, which k8s.io/kubernetes requires as v0.0.0.
 replace (
 	k8s.io/api => k8s.io/api v0.36.3
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.36.3
@@ -223,6 +226,7 @@ require (
 	k8s.io/streaming v0.36.3 // indirect
 	k8s.io/system-validators v1.12.1 // indirect
 	k8s.io/utils v0.0.0-20260210185600-b8788abfbbc2 // indirect
+	mk8s.io/mk v0.0.0
 	sigs.k8s.io/apiserver-network-proxy/konnectivity-client v0.34.0 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect
 	sigs.k8s.io/knftables v0.0.21 // indirect
@@ -233,3 +237,6 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.3 // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
+
+// core/args, to read the args files with the one parser that there is; see its go.mod.
+replace mk8s.io/mk => ./mk
