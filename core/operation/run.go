@@ -1,0 +1,265 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// maxAsked is how often a plugin is asked again because something changed
+// between its answer and the apply lock.
+const maxAsked = 3
+
+// Run is an operation that holds the operation lock.
+type Run struct {
+	Record   *Record
+	root     *node.Root
+	engine   *change.Engine
+	lock     *lock.Lock
+	progress Progress
+	now      func() time.Time
+	check    func(cs changeset.ChangeSet, by plugin.Identity) error
+}
+
+// Progress is told where an operation stands. A step has a beginning and an
+// end; a detail is what a step is at.
+type Progress interface {
+	Begin(step string)
+	Detail(text string)
+	End(step string, took time.Duration, err error)
+}
+
+// ErrPaused says that an operation stands open because someone paused it.
+var ErrPaused = errors.New("the operation is paused")
+
+// Journal begins operations on one node and reads those that were.
+type Journal struct {
+	Root     *node.Root
+	Engine   *change.Engine
+	Owner    lock.Owner
+	Command  []string
+	Progress Progress
+	Waiting  func(lock.Owner)
+	Now      func() time.Time
+	NewID    func() string
+	// Check judges what a plugin answered against its grants.
+	Check func(cs changeset.ChangeSet, by plugin.Identity) error
+}
+
+// Begin takes the operation lock, finishes a ChangeSet that was interrupted,
+// and begins an operation, or goes on with an open one of the same verb. An
+// open one of another verb must be resumed or aborted first: it is returned
+// as *OpenError.
+func (j *Journal) Begin(ctx context.Context, verb string, params any) (*Run, error) {
+	l, err := lock.Acquire(ctx, j.Root.Locks(), lock.Operation, j.Owner, j.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	r, err := j.begin(ctx, l, verb, params)
+	if err != nil {
+		return nil, errors.Join(err, l.Release())
+	}
+	return r, nil
+}
+
+// OpenError says that another operation stands open.
+type OpenError struct{ Record *Record }
+
+// Error names it.
+func (e *OpenError) Error() string {
+	return fmt.Sprintf("change %d (%s) is not finished", e.Record.Number, e.Record.Verb)
+}
+
+func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params any) (*Run, error) {
+	if err := j.Engine.Recover(ctx); err != nil {
+		return nil, err
+	}
+	open, err := j.Open()
+	if err != nil {
+		return nil, err
+	}
+	if open != nil && open.Verb != verb {
+		return nil, &OpenError{open}
+	}
+	if open != nil && open.State == Paused {
+		return nil, fmt.Errorf("change %d: %w", open.Number, ErrPaused)
+	}
+	r := &Run{root: j.Root, engine: j.Engine, lock: l, progress: j.Progress, now: j.Now, check: j.Check}
+	if open != nil {
+		r.Record = open
+		return r, nil
+	}
+	r.Record, err = j.newRecord(verb, params)
+	if err != nil {
+		return nil, err
+	}
+	return r, saveRecord(j.Root, r.Record)
+}
+
+func (j *Journal) newRecord(verb string, params any) (*Record, error) {
+	n, err := nextNumber(j.Root)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(params)
+	if err != nil {
+		return nil, fmt.Errorf("record the parameters of %s: %w", verb, err)
+	}
+	return &Record{
+		Schema: recordSchema, Number: n, ID: j.NewID(), Verb: verb, Params: data, Command: j.Command,
+		User: j.Owner.User, PID: j.Owner.PID, Began: j.Now().UTC(), State: Open,
+	}, nil
+}
+
+// Open is the operation that stands open, or nil.
+func (j *Journal) Open() (*Record, error) {
+	records, err := Records(j.Root)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range slices.Backward(records) {
+		if r.State == Open || r.State == Paused {
+			return r, nil
+		}
+	}
+	return nil, nil
+}
+
+// End ends the operation and releases the lock. An error ends it as failed,
+// except one that whoever comes next should go on from: the record stays open
+// where the context ended.
+func (r *Run) End(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		r.Record.State, r.Record.Error = Done, ""
+	case ctx.Err() != nil:
+		r.Record.Error = err.Error() // stays open
+	default:
+		r.Record.State, r.Record.Error = Failed, err.Error()
+	}
+	if r.Record.State != Open {
+		r.Record.Ended = r.now().UTC()
+	}
+	return errors.Join(err, saveRecord(r.root, r.Record), r.lock.Release())
+}
+
+// Step does one named part of an operation, once: a step that was done before
+// a crash is not done again. do must look first what is already so, because a
+// crash may fall between its end and the record of it.
+func (r *Run) Step(ctx context.Context, name string, do func(ctx context.Context) error) error {
+	s := r.step(name)
+	if !s.Ended.IsZero() {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	began := r.now()
+	r.progress.Begin(name)
+	err := do(ctx)
+	r.progress.End(name, r.now().Sub(began), err)
+	if err != nil {
+		return err
+	}
+	r.step(name).Ended = r.now().UTC()
+	return saveRecord(r.root, r.Record)
+}
+
+// step is the record of a step, made if it is new.
+func (r *Run) step(name string) *StepRecord {
+	for i := range r.Record.Steps {
+		if r.Record.Steps[i].Name == name {
+			return &r.Record.Steps[i]
+		}
+	}
+	r.Record.Steps = append(r.Record.Steps, StepRecord{Name: name, Began: r.now().UTC()})
+	return &r.Record.Steps[len(r.Record.Steps)-1]
+}
+
+// Apply applies a ChangeSet of the core's own.
+func (r *Run) Apply(ctx context.Context, cs changeset.ChangeSet) error {
+	if len(cs.Operations) == 0 {
+		return nil
+	}
+	r.Record.Changes++
+	if err := saveRecord(r.root, r.Record); err != nil {
+		return err
+	}
+	return r.engine.Apply(ctx, change.ID{Operation: r.Record.Number, Change: r.Record.Changes}, r.Record.ID, cs)
+}
+
+// Call identifies a question of this operation.
+func (r *Run) Call(question string) plugin.Call {
+	return plugin.Call{OperationID: r.Record.ID + "/" + question}
+}
+
+// Ask puts a question and applies what it answers, step by step, until there
+// is no next one. with may add the core's own operations to each answer.
+func (r *Run) Ask(ctx context.Context, question string, by plugin.Identity,
+	ask func(ctx context.Context, call plugin.Call) (plugin.Answer, error),
+	with func(changeset.ChangeSet) (changeset.ChangeSet, error),
+) error {
+	call := r.Call(question)
+	call.Step = r.step(question).Next
+	stale := 0
+	for {
+		answer, err := ask(ctx, call)
+		if err != nil {
+			return err
+		}
+		if answer.NotYet != nil {
+			if err := r.wait(ctx, answer.NotYet); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := r.check(answer.Changes, by); err != nil {
+			return fmt.Errorf("%s: %w", by, err)
+		}
+		cs := answer.Changes
+		if with != nil {
+			if cs, err = with(cs); err != nil {
+				return err
+			}
+		}
+		err = r.Apply(ctx, cs)
+		if errors.Is(err, change.ErrStale) && stale < maxAsked {
+			stale++
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if answer.Next.IsZero() {
+			return nil
+		}
+		call.Step = answer.Next
+		r.step(question).Next = answer.Next
+		if err := saveRecord(r.root, r.Record); err != nil {
+			return err
+		}
+	}
+}
+
+// wait waits until a plugin wants to be asked again.
+func (r *Run) wait(ctx context.Context, n *plugin.NotYet) error {
+	r.progress.Detail(n.WaitingFor)
+	pause := min(max(n.RetryAfter, 100*time.Millisecond), time.Minute)
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for %s: %w", n.WaitingFor, ctx.Err())
+	}
+}
