@@ -1,0 +1,126 @@
+package logfile
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	tailLines = 50
+	tailBytes = 64 << 10
+	maxLine   = 400
+)
+
+// LastError returns the last line of the log file at path, within its last 50
+// lines, that looks like an error; without one the last line; without a file
+// an empty string. It reads a bounded piece and never fails: a log that cannot
+// be read is told in the line itself.
+func LastError(path string) string {
+	lines, err := Tail(path, tailLines)
+	switch {
+	case os.IsNotExist(err):
+		return ""
+	case err != nil:
+		return fmt.Sprintf("(log not readable: %v)", err)
+	}
+	return PickError(lines)
+}
+
+// Tail returns up to n last lines of the file at path, looking at no more
+// than its last 64 KiB. A first line that is cut off by that is left out.
+func Tail(path string, n int) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("log %s is not a file", path)
+	}
+	offset := max(0, info.Size()-tailBytes)
+	buf := make([]byte, info.Size()-offset)
+	got, err := f.ReadAt(buf, offset)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	buf = buf[:got]
+	if offset > 0 {
+		if i := bytes.IndexByte(buf, '\n'); i >= 0 {
+			buf = buf[i+1:]
+		}
+	}
+	return splitLines(buf, n), nil
+}
+
+func splitLines(buf []byte, n int) []string {
+	var lines []string
+	for len(buf) > 0 && len(lines) < n {
+		buf = bytes.TrimRight(buf, "\r\n \t")
+		i := bytes.LastIndexByte(buf, '\n')
+		if line := clean(string(buf[i+1:])); line != "" {
+			lines = append([]string{line}, lines...)
+		}
+		buf = buf[:max(i, 0)]
+	}
+	return lines
+}
+
+// clean makes a line safe to print on a terminal and short.
+func clean(line string) string {
+	line = strings.Map(func(r rune) rune {
+		if r == '\t' {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(line, ""))
+	line = strings.TrimSpace(line)
+	if len(line) <= maxLine {
+		return line
+	}
+	cut := maxLine
+	for !utf8.RuneStart(line[cut]) {
+		cut--
+	}
+	return line[:cut] + "…"
+}
+
+// PickError returns the last line that looks like an error; without one the
+// last line; without lines an empty string. Known are klog's E and F, logrus'
+// and slog's level=error|fatal, JSON levels, the Go runtime's panic and fatal
+// error, and programs that begin with "error:".
+func PickError(lines []string) string {
+	for i := len(lines) - 1; i >= 0; i-- {
+		if looksLikeError(lines[i]) {
+			return lines[i]
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[len(lines)-1]
+}
+
+func looksLikeError(line string) bool {
+	ok, _ := regexp.MatchString(errorPattern, line)
+	return ok
+}
+
+const errorPattern = `^[EF]\d{4} \d\d:\d\d:\d\d` +
+	`|(?i)\blevel="?(error|fatal|panic|crit)` +
+	`|(?i)"level":\s*"(error|fatal|panic|dpanic|crit)` +
+	`|^(panic: |fatal error: |runtime: )` +
+	`|^(?i)(error|fatal)\b` +
+	`|\s\[?(ERROR|FATAL)\]?[\s:]`

@@ -1,0 +1,63 @@
+package service
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Order returns the names of defs in the order of starting: what is in After
+// first, by name where nothing decides. Names in After without definition are
+// ignored. A circle is an error that names its members.
+func Order(defs []Definition) ([]string, error) {
+	after := make(map[string][]string, len(defs))
+	for _, d := range defs {
+		if _, dup := after[d.Name]; dup {
+			return nil, fmt.Errorf("service %q is defined twice", d.Name)
+		}
+		after[d.Name] = d.After
+	}
+	var order, rest []string
+	for name := range after {
+		rest = append(rest, name)
+	}
+	slices.Sort(rest)
+	for len(rest) > 0 {
+		i := slices.IndexFunc(rest, func(name string) bool {
+			return !slices.ContainsFunc(after[name], func(a string) bool { return slices.Contains(rest, a) })
+		})
+		if i < 0 {
+			return nil, fmt.Errorf("services wait for each other in a circle: %s", strings.Join(rest, ", "))
+		}
+		order = append(order, rest[i])
+		rest = slices.Delete(rest, i, i+1)
+	}
+	return order, nil
+}
+
+// Select returns the definitions that names mean, in the order of starting;
+// all of them without names. Aliases are resolved and doubles dropped. A name
+// without definition is ErrUnknown.
+func Select(defs []Definition, names []string) ([]Definition, error) {
+	order, err := Order(defs)
+	if err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for _, name := range names {
+		name = Alias(name)
+		if !slices.Contains(order, name) {
+			return nil, fmt.Errorf("%w: %q (there are: %s)", ErrUnknown, name, strings.Join(order, ", "))
+		}
+		wanted[name] = true
+	}
+	var out []Definition
+	for _, name := range order {
+		if len(names) > 0 && !wanted[name] {
+			continue
+		}
+		i := slices.IndexFunc(defs, func(d Definition) bool { return d.Name == name })
+		out = append(out, defs[i])
+	}
+	return out, nil
+}

@@ -1,0 +1,107 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/process"
+)
+
+const (
+	stateSchema  = 1
+	maxStateSize = 8 << 20
+)
+
+// record is what the supervisor remembers of one service.
+type record struct {
+	Definition service.Definition `json:"definition"`
+	Wanted     bool               `json:"wanted"`
+	Process    *process.ID        `json:"process,omitempty"`
+}
+
+type stateFile struct {
+	Schema   int      `json:"schema"`
+	Services []record `json:"services"`
+}
+
+// loadState reads the state. A file that is not there is an empty state.
+func loadState(path string) ([]record, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open supervisor state: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxStateSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read supervisor state %s: %w", path, err)
+	}
+	records, err := parseState(b)
+	if err != nil {
+		return nil, fmt.Errorf("supervisor state %s: %w", path, err)
+	}
+	return records, nil
+}
+
+func parseState(b []byte) ([]record, error) {
+	if len(b) > maxStateSize {
+		return nil, fmt.Errorf("is larger than %d bytes", maxStateSize)
+	}
+	var s stateFile
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("is not readable: %w", err)
+	}
+	if s.Schema != stateSchema {
+		return nil, fmt.Errorf("has schema %d, this mk reads %d", s.Schema, stateSchema)
+	}
+	defs := make([]service.Definition, 0, len(s.Services))
+	for _, r := range s.Services {
+		defs = append(defs, r.Definition)
+	}
+	if err := service.ValidateAll(defs); err != nil {
+		return nil, err
+	}
+	return s.Services, nil
+}
+
+// saveState writes the state whole or not at all.
+func saveState(path string, records []record) error {
+	b, err := json.MarshalIndent(stateFile{Schema: stateSchema, Services: records}, "", " ")
+	if err != nil {
+		return fmt.Errorf("write supervisor state: %w", err)
+	}
+	if err := writeAtomic(path, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write supervisor state: %w", err)
+	}
+	return nil
+}
+
+// writeAtomic writes a temporary file with its final mode, syncs, renames it
+// and syncs the folder.
+func writeAtomic(path string, data []byte, mode os.FileMode) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
