@@ -1,0 +1,154 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// SystemNamespace holds mk's own objects: inventories, what the cluster wants, the nodes' reports.
+const SystemNamespace = "mk-system"
+
+// FieldManager is the name under which mk owns fields of the objects that it applies.
+const FieldManager = "mk"
+
+const (
+	protobufType = "application/vnd.kubernetes.protobuf"
+	jsonType     = "application/json"
+)
+
+// Options change how a client talks; the zero value works.
+type Options struct {
+	// Version is told to the API server as user agent mk/<version>; default "dev".
+	Version string
+	// Server replaces the server that the kubeconfig names, for example by an address of another control-plane node.
+	Server string
+	// Warn gets the warnings that the API server sends with its answers; default: they are dropped.
+	Warn func(text string)
+}
+
+// Client speaks to one API server (or a proxy over several) with one identity. It is safe for concurrent use and holds
+// one connection pool; Close gives it back.
+type Client struct {
+	base    *url.URL
+	http    *http.Client
+	typed   kubernetes.Interface
+	dynamic dynamic.Interface
+}
+
+// Connect prepares a client from a kubeconfig's content, in which files are named by absolute path only. It does not dial:
+// an API server that is not there is found by the first call.
+func Connect(kubeconfig []byte, opts Options) (*Client, error) {
+	cfg, err := clientcmd.Load(kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	return connect(cfg, opts)
+}
+
+// ConnectFile is Connect with a kubeconfig file; files that it names are relative to its folder.
+func ConnectFile(path string, opts Options) (*Client, error) {
+	cfg, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	if err := clientcmd.ResolveLocalPaths(cfg); err != nil {
+		return nil, fmt.Errorf("resolve the paths of kubeconfig %s: %w", path, err)
+	}
+	return connect(cfg, opts)
+}
+
+func connect(cfg *clientcmdapi.Config, opts Options) (*Client, error) {
+	for name, user := range cfg.AuthInfos {
+		if user.Exec != nil || user.AuthProvider != nil {
+			return nil, fmt.Errorf("kubeconfig: user %q runs a program for its credentials: refused", name)
+		}
+	}
+	config, err := clientcmd.NewDefaultClientConfig(*cfg, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("use kubeconfig: %w", err)
+	}
+	if opts.Server != "" {
+		config.Host = opts.Server
+	}
+	return newClient(config, opts)
+}
+
+func newClient(config *rest.Config, opts Options) (*Client, error) {
+	version := opts.Version
+	if version == "" {
+		version = "dev"
+	}
+	config.UserAgent = "mk/" + version
+	config.WarningHandlerWithContext = warner{opts.Warn}
+	config.ContentType = protobufType
+	config.AcceptContentTypes = protobufType + "," + jsonType
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("server %q of the kubeconfig: %w", config.Host, err)
+	}
+	config.QPS, config.Burst = 50, 100
+	if isLoopback(base.Hostname()) {
+		config.QPS, config.Burst = -1, 0
+	}
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection to %s: %w", base, err)
+	}
+	typed, err := kubernetes.NewForConfigAndClient(config, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a client of %s: %w", base, err)
+	}
+	plain := rest.CopyConfig(config)
+	plain.ContentType, plain.AcceptContentTypes = jsonType, jsonType
+	dyn, err := dynamic.NewForConfigAndClient(plain, httpClient)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a client of %s: %w", base, err)
+	}
+	return &Client{base: base, http: httpClient, typed: typed, dynamic: dyn}, nil
+}
+
+// Server is the URL that this client speaks to.
+func (c *Client) Server() string { return c.base.String() }
+
+// Clientset is the typed client, for callers that need an API this package does not wrap.
+func (c *Client) Clientset() kubernetes.Interface { return c.typed }
+
+// Close gives idle connections back. Calls under way go on; the client may be used again.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// warner hands the server's warnings to the caller instead of to a process-wide logger.
+type warner struct{ warn func(string) }
+
+// HandleWarningHeaderWithContext implements rest.WarningHandlerWithContext.
+func (w warner) HandleWarningHeaderWithContext(_ context.Context, code int, _ string, text string) {
+	if w.warn != nil && code == 299 && text != "" {
+		w.warn(text)
+	}
+}
+
+// ended wraps the reason of the last failure together with the end of the context, so that callers can ask for either.
+func ended(ctx context.Context, what string, last error) error {
+	if last == nil || errors.Is(last, ctx.Err()) {
+		return fmt.Errorf("%s: %w", what, ctx.Err())
+	}
+	return fmt.Errorf("%s: %w (last: %w)", what, ctx.Err(), last)
+}

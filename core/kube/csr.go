@@ -1,0 +1,177 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	certv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+)
+
+// The signers that mk serves.
+const (
+	SignerAPIClient     = certv1.KubeAPIServerClientSignerName
+	SignerKubeletClient = certv1.KubeAPIServerClientKubeletSignerName
+	SignerKubeletServer = certv1.KubeletServingSignerName
+)
+
+// CSR is a certificate signing request of the cluster.
+type CSR struct {
+	Name, UID string
+	Signer    string
+	// Username, Groups and Extra are who asked, as the API server authenticated it.
+	Username string
+	Groups   []string
+	Extra    map[string][]string
+	Usages   []string
+	// Request is the PKCS #10 request in PEM, made by whoever asked.
+	Request []byte
+	// Life is what was asked for; 0 means the signer's choice.
+	Life                             time.Duration
+	Approved, Denied, Failed, Issued bool
+	Created                          time.Time
+}
+
+// Open is whether something is left to do for the signer or an approver.
+func (c CSR) Open() bool { return !c.Denied && !c.Failed && !c.Issued }
+
+func csrFrom(o *certv1.CertificateSigningRequest) CSR {
+	csr := CSR{
+		Name: o.Name, UID: string(o.UID), Signer: o.Spec.SignerName, Username: o.Spec.Username, Groups: o.Spec.Groups,
+		Extra: map[string][]string{}, Request: o.Spec.Request, Issued: len(o.Status.Certificate) > 0, Created: o.CreationTimestamp.Time,
+	}
+	for k, v := range o.Spec.Extra {
+		csr.Extra[k] = v
+	}
+	for _, u := range o.Spec.Usages {
+		csr.Usages = append(csr.Usages, string(u))
+	}
+	if o.Spec.ExpirationSeconds != nil {
+		csr.Life = time.Duration(*o.Spec.ExpirationSeconds) * time.Second
+	}
+	for _, c := range o.Status.Conditions {
+		switch c.Type {
+		case certv1.CertificateApproved:
+			csr.Approved = true
+		case certv1.CertificateDenied:
+			csr.Denied = true
+		case certv1.CertificateFailed:
+			csr.Failed = true
+		}
+	}
+	return csr
+}
+
+// WatchCSRs calls see for every open request to one of mk's signers, and again each time one changes, until the context
+// ends, which is the error. All calls come from one goroutine; after the API server was away, open requests come again.
+// trouble, which may be nil, hears why it cannot be asked.
+func (c *Client) WatchCSRs(ctx context.Context, see func(CSR), trouble func(error)) error {
+	requests := c.typed.CertificatesV1().CertificateSigningRequests()
+	src := source{
+		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return requests.List(ctx, o) },
+		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return requests.Watch(ctx, o)
+		},
+	}
+	err := follow(ctx, src, observer{trouble: trouble, see: func(set watched, changed []string) (bool, error) {
+		for _, key := range slices.Sorted(slices.Values(changed)) {
+			obj, ok := set[key].(*certv1.CertificateSigningRequest)
+			if !ok || !isServed(obj.Spec.SignerName) {
+				continue
+			}
+			if csr := csrFrom(obj); csr.Open() {
+				see(csr)
+			}
+		}
+		return false, nil
+	}})
+	return fmt.Errorf("watch certificate signing requests: %w", err)
+}
+
+func isServed(signer string) bool {
+	return slices.Contains([]string{SignerAPIClient, SignerKubeletClient, SignerKubeletServer}, signer)
+}
+
+// ApproveCSR approves the very request that was decided on: one of the same name made since is refused. An approved
+// request is left as it is.
+func (c *Client) ApproveCSR(ctx context.Context, csr CSR, message string) error {
+	return c.changeCSR(ctx, csr, "approve", true, func(o *certv1.CertificateSigningRequest) bool {
+		return addCondition(o, certv1.CertificateApproved, "AutoApproved", message)
+	})
+}
+
+// DenyCSR denies the request; a denied one is left as it is.
+func (c *Client) DenyCSR(ctx context.Context, csr CSR, message string) error {
+	return c.changeCSR(ctx, csr, "deny", true, func(o *certv1.CertificateSigningRequest) bool {
+		return addCondition(o, certv1.CertificateDenied, "Denied", message)
+	})
+}
+
+// FailCSR says that an approved request will not be signed, and why.
+func (c *Client) FailCSR(ctx context.Context, csr CSR, message string) error {
+	return c.changeCSR(ctx, csr, "fail", false, func(o *certv1.CertificateSigningRequest) bool {
+		return len(o.Status.Certificate) == 0 && addCondition(o, certv1.CertificateFailed, "SignerRefused", message)
+	})
+}
+
+// SetCertificate gives the signed certificate, leaf first, in PEM. A request that has one is left as it is.
+func (c *Client) SetCertificate(ctx context.Context, csr CSR, chain []byte) error {
+	return c.changeCSR(ctx, csr, "give a certificate to", false, func(o *certv1.CertificateSigningRequest) bool {
+		if len(o.Status.Certificate) > 0 {
+			return false
+		}
+		o.Status.Certificate = chain
+		return true
+	})
+}
+
+func addCondition(o *certv1.CertificateSigningRequest, kind certv1.RequestConditionType, reason, message string) bool {
+	for _, c := range o.Status.Conditions {
+		if c.Type == kind {
+			return false
+		}
+	}
+	o.Status.Conditions = append(o.Status.Conditions, certv1.CertificateSigningRequestCondition{
+		Type: kind, Status: corev1.ConditionTrue, Reason: reason, Message: message, LastUpdateTime: metav1.Now(),
+	})
+	return true
+}
+
+// changeCSR changes the approval or the status; it reads and tries again where someone else was faster.
+func (c *Client) changeCSR(ctx context.Context, csr CSR, what string, approval bool, change func(*certv1.CertificateSigningRequest) bool) error {
+	requests := c.typed.CertificatesV1().CertificateSigningRequests()
+	what = what + " certificate signing request " + csr.Name
+	wait := newBackoff()
+	for {
+		o, err := requests.Get(ctx, csr.Name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if string(o.UID) != csr.UID {
+			return fmt.Errorf("%s: another request has its name now", what)
+		}
+		if !change(o) {
+			return nil
+		}
+		if approval {
+			_, err = requests.UpdateApproval(ctx, csr.Name, o, metav1.UpdateOptions{FieldManager: FieldManager})
+		} else {
+			_, err = requests.UpdateStatus(ctx, o, metav1.UpdateOptions{FieldManager: FieldManager})
+		}
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if wait.pause(ctx) != nil {
+			return ended(ctx, what, err)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package kube
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	certv1 "k8s.io/api/certificates/v1"
+)
+
+const (
+	nodeUserPrefix     = "system:node:"
+	nodesGroup         = "system:nodes"
+	bootstrappersGroup = "system:bootstrappers"
+	csrBytesMost       = 64 << 10
+	rsaBitsLeast       = 2048
+	rsaBitsMost        = 8192
+)
+
+// CSRAction is what is to be done with a certificate signing request.
+type CSRAction string
+
+// The actions. CSRSign means that it is approved and may be signed; CSRWait that a person must approve it first.
+const (
+	CSRApprove CSRAction = "approve"
+	CSRSign    CSRAction = "sign"
+	CSRWait    CSRAction = "wait"
+	CSRRefuse  CSRAction = "refuse"
+	CSRIgnore  CSRAction = "ignore"
+)
+
+// CSRDecision is the action and why, in words that may go into the request's condition.
+type CSRDecision struct {
+	Action CSRAction
+	Reason string
+}
+
+// NodeNames are the names that a node's serving certificate may have. They come from mk's record of the node, never from
+// what the node reports of itself.
+type NodeNames struct {
+	Addresses []netip.Addr
+	Hostnames []string
+}
+
+// NodeLookup gives a node's names; false for a node that is not of this cluster.
+type NodeLookup func(name string) (NodeNames, bool)
+
+// DecideCSR says what is to be done with a request. It is pure: the same request and nodes give the same answer. A
+// request that a person approved and that breaks the rules is refused all the same.
+//
+//   - kubelet-serving: only for the node that asks, with names that are the node's.
+//   - kube-apiserver-client-kubelet: only for the node that asks, or for a node of this cluster when a bootstrapper asks.
+//   - kube-apiserver-client: signed once a person approved it, never for the identity of a node or of mk, and never for
+//     the group system:masters.
+func DecideCSR(csr CSR, nodes NodeLookup) CSRDecision {
+	if !csr.Open() {
+		return CSRDecision{CSRIgnore, "it is finished"}
+	}
+	if !isServed(csr.Signer) {
+		return CSRDecision{CSRIgnore, "its signer is not mk's"}
+	}
+	req, err := ParseCSR(csr.Request)
+	if err != nil {
+		return CSRDecision{CSRRefuse, err.Error()}
+	}
+	var auto bool
+	switch csr.Signer {
+	case SignerKubeletServer:
+		auto, err = true, checkKubeletServer(csr, req, nodes)
+	case SignerKubeletClient:
+		auto, err = true, checkKubeletClient(csr, req, nodes)
+	default:
+		err = checkAPIClient(csr, req)
+	}
+	switch {
+	case err != nil:
+		return CSRDecision{CSRRefuse, err.Error()}
+	case csr.Approved:
+		return CSRDecision{CSRSign, "it is approved and within the rules"}
+	case auto:
+		return CSRDecision{CSRApprove, "the node " + strings.TrimPrefix(req.Subject.CommonName, nodeUserPrefix) + " asks for its own certificate"}
+	}
+	return CSRDecision{CSRWait, "a person must approve it"}
+}
+
+// ParseCSR reads a request in PEM: exactly one, signed by its own key, of a kind and size that mk's profiles allow.
+func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
+	if len(data) > csrBytesMost {
+		return nil, fmt.Errorf("the request has %d bytes, at most %d are read", len(data), csrBytesMost)
+	}
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, errors.New("the request is not a PEM block CERTIFICATE REQUEST")
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("the request holds more than one PEM block")
+	}
+	req, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the request cannot be read: %w", err)
+	}
+	if err := req.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("the request is not signed by its key: %w", err)
+	}
+	switch key := req.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < rsaBitsLeast || bits > rsaBitsMost {
+			return nil, fmt.Errorf("the request has an RSA key of %d bits, allowed are %d to %d", bits, rsaBitsLeast, rsaBitsMost)
+		}
+	case *ecdsa.PublicKey:
+		if bits := key.Curve.Params().BitSize; bits < 256 {
+			return nil, fmt.Errorf("the request has an EC key of %d bits, at least 256 are needed", bits)
+		}
+	case ed25519.PublicKey:
+	default:
+		return nil, fmt.Errorf("the request has a key of an unknown kind %T", req.PublicKey)
+	}
+	return req, nil
+}
+
+// checkNodeSubject is the subject of every certificate of a node. It returns the node's name.
+func checkNodeSubject(req *x509.CertificateRequest) (string, error) {
+	name, ok := strings.CutPrefix(req.Subject.CommonName, nodeUserPrefix)
+	if !ok || name == "" {
+		return "", fmt.Errorf("the subject %q is not a node's", req.Subject.CommonName)
+	}
+	if len(req.Subject.Organization) != 1 || req.Subject.Organization[0] != nodesGroup {
+		return "", fmt.Errorf("the subject's groups %q are not exactly %s", req.Subject.Organization, nodesGroup)
+	}
+	return name, nil
+}
+
+func isNode(csr CSR, name string) bool {
+	return csr.Username == nodeUserPrefix+name && slices.Contains(csr.Groups, nodesGroup)
+}
+
+func checkKubeletServer(csr CSR, req *x509.CertificateRequest, nodes NodeLookup) error {
+	name, err := checkNodeSubject(req)
+	if err != nil {
+		return err
+	}
+	if !isNode(csr, name) {
+		return fmt.Errorf("%s asks for a certificate of node %s", csr.Username, name)
+	}
+	if err := checkUsages(csr, certv1.UsageServerAuth); err != nil {
+		return err
+	}
+	names, ok := nodes(name)
+	if !ok {
+		return fmt.Errorf("node %s is not of this cluster", name)
+	}
+	if len(req.EmailAddresses)+len(req.URIs) > 0 {
+		return errors.New("the request names e-mail addresses or URIs")
+	}
+	if len(req.DNSNames)+len(req.IPAddresses) == 0 {
+		return errors.New("the request names no host and no address")
+	}
+	for _, host := range req.DNSNames {
+		if !slices.ContainsFunc(names.Hostnames, func(have string) bool { return strings.EqualFold(have, host) }) {
+			return fmt.Errorf("%q is not a name of node %s", host, name)
+		}
+	}
+	for _, ip := range req.IPAddresses {
+		if !hasAddress(names.Addresses, ip) {
+			return fmt.Errorf("%s is not an address of node %s", ip, name)
+		}
+	}
+	return nil
+}
+
+func hasAddress(have []netip.Addr, ip net.IP) bool {
+	addr, ok := netip.AddrFromSlice(ip)
+	return ok && slices.ContainsFunc(have, func(a netip.Addr) bool { return a.Unmap() == addr.Unmap() })
+}
+
+func checkKubeletClient(csr CSR, req *x509.CertificateRequest, nodes NodeLookup) error {
+	name, err := checkNodeSubject(req)
+	if err != nil {
+		return err
+	}
+	if !isNode(csr, name) && !slices.Contains(csr.Groups, bootstrappersGroup) {
+		return fmt.Errorf("%s asks for a certificate of node %s", csr.Username, name)
+	}
+	if _, ok := nodes(name); !ok {
+		return fmt.Errorf("node %s is not of this cluster", name)
+	}
+	if hasNames(req) {
+		return errors.New("a client's request may not name hosts or addresses")
+	}
+	return checkUsages(csr, certv1.UsageClientAuth)
+}
+
+func checkAPIClient(csr CSR, req *x509.CertificateRequest) error {
+	user := req.Subject.CommonName
+	switch {
+	case user == "":
+		return errors.New("the subject names no user")
+	case strings.HasPrefix(user, nodeUserPrefix), strings.HasPrefix(user, "mk:"):
+		return fmt.Errorf("the user %q is a node's or mk's own", user)
+	}
+	for _, group := range req.Subject.Organization {
+		if group == "system:masters" || group == nodesGroup || strings.HasPrefix(group, "mk:") {
+			return fmt.Errorf("the group %q is not given out", group)
+		}
+	}
+	return checkUsages(csr, certv1.UsageClientAuth)
+}
+
+func hasNames(req *x509.CertificateRequest) bool {
+	return len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0
+}
+
+// checkUsages allows the one usage that the signer is for, and what its handshake needs.
+func checkUsages(csr CSR, need certv1.KeyUsage) error {
+	if !slices.Contains(csr.Usages, string(need)) {
+		return fmt.Errorf("the usages %q lack %q", csr.Usages, need)
+	}
+	allowed := []string{string(need), string(certv1.UsageDigitalSignature), string(certv1.UsageKeyEncipherment)}
+	for _, usage := range csr.Usages {
+		if !slices.Contains(allowed, usage) {
+			return fmt.Errorf("the usage %q is not given out by %s", usage, csr.Signer)
+		}
+	}
+	return nil
+}
