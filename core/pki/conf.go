@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -21,7 +20,7 @@ const (
 type Conf struct {
 	file     string
 	sections map[string]*confSection
-	marker   string // the section in which #MOREIPS stands, if hasMark
+	marker   string // the section in which #MOREIPS stands
 	markLine int    // its line, or 0
 }
 
@@ -139,6 +138,11 @@ func (c *Conf) get(section, key string) (confEntry, bool) {
 	return e, ok
 }
 
+func (c *Conf) has(section, key string) bool {
+	_, ok := c.get(section, key)
+	return ok
+}
+
 // nameSections are the sections that the file's subjectAltName lines point to, and the names that they hold themselves.
 func (c *Conf) nameSections() ([]string, Names, error) {
 	var f faults
@@ -229,18 +233,3 @@ func (n *Names) addConf(kind, value string) error {
 	}
 	return nil
 }
-
-// usedIP are the numbers n of IP.n in a section.
-func (c *Conf) usedIP(section string) map[string]bool {
-	used := map[string]bool{}
-	if s := c.sections[section]; s != nil {
-		for _, k := range s.keys {
-			if m := ipKey.FindStringSubmatch(k); m != nil {
-				used[m[1]] = true
-			}
-		}
-	}
-	return used
-}
-
-var ipKey = regexp.MustCompile(`^IP\.([0-9]+)$`)

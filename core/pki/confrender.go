@@ -62,10 +62,10 @@ func Render(file string, template []byte, addrs []netip.Addr) ([]byte, error) {
 	if err := more.check(); err != nil {
 		return nil, fmt.Errorf("addresses for %s: %w", file, err)
 	}
-	used, number := c.usedIP(c.marker), 3
+	number := 3
 	var lines strings.Builder
 	for _, ip := range more.Without(have).IPs {
-		for used[strconv.Itoa(number)] {
+		for c.has(c.marker, "IP."+strconv.Itoa(number)) {
 			number++
 		}
 		fmt.Fprintf(&lines, "IP.%d = %s\n", number, ip)

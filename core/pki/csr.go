@@ -66,11 +66,11 @@ const (
 
 // NewCSR makes the PEM of a request, signed with the key. It states the usages too, for authorities that copy them.
 func NewCSR(key crypto.Signer, r Request) ([]byte, error) {
-	if r.Profile.freeSubject() {
-		return nil, fmt.Errorf("profile %s: its holder makes the request, not mk", r.Profile.Name)
-	}
 	if err := r.Check(); err != nil {
 		return nil, err
+	}
+	if r.Profile.freeSubject() {
+		return nil, fmt.Errorf("profile %s: its holder makes the request, not mk", r.Profile.Name)
 	}
 	names := r.Names.Normal()
 	ext, err := usageExtensions(r.Profile, KeyTypeOf(key.Public()))
