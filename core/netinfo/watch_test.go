@@ -1,0 +1,112 @@
+package netinfo
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// source is a set of addresses with an event for each change.
+type source struct {
+	events chan struct{}
+	set    []netip.Addr
+	err    error
+	calls  [][]netip.Addr
+}
+
+func (s *source) become(last byte) {
+	s.set = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, last})}
+	s.event()
+}
+
+func (s *source) event() {
+	select {
+	case s.events <- struct{}{}:
+	default:
+	}
+}
+
+func watching(t *testing.T, play func(*source)) *source {
+	t.Helper()
+	s := &source{events: make(chan struct{}, 1), set: []netip.Addr{}}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			done <- debounce(ctx, 5*time.Second, s.events,
+				func() ([]netip.Addr, error) { return s.set, s.err },
+				func(set []netip.Addr) { s.calls = append(s.calls, set) })
+		}()
+		synctest.Wait()
+		play(s)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func after(d time.Duration) { <-time.After(d); synctest.Wait() }
+
+func TestThirtyChangesInAMinuteAreOneCall(t *testing.T) {
+	t.Parallel()
+	s := watching(t, func(s *source) {
+		for i := range byte(30) {
+			s.become(i + 1)
+			after(2 * time.Second)
+		}
+		after(10 * time.Second)
+	})
+	if len(s.calls) != 1 || s.calls[0][0].String() != "10.0.0.30" {
+		t.Errorf("calls %v", s.calls)
+	}
+}
+
+func TestWithoutAnyQuietThereIsACallAllTheSame(t *testing.T) {
+	t.Parallel()
+	s := watching(t, func(s *source) {
+		for i := range byte(100) {
+			s.become(i + 1)
+			after(time.Second)
+		}
+	})
+	if len(s.calls) != 1 {
+		t.Errorf("calls %v", s.calls)
+	}
+}
+
+func TestWhatChangesNothingIsNoCall(t *testing.T) {
+	t.Parallel()
+	s := watching(t, func(s *source) {
+		s.event() // a bridge, a pod's link
+		after(time.Minute)
+		before := s.set
+		s.become(1)
+		after(time.Second)
+		s.set = before // and back, within the quiet time
+		s.event()
+		after(time.Minute)
+	})
+	if len(s.calls) != 0 {
+		t.Errorf("calls %v", s.calls)
+	}
+}
+
+func TestAFailedLookIsRepeated(t *testing.T) {
+	t.Parallel()
+	s := watching(t, func(s *source) {
+		s.err = errors.New("busy")
+		s.become(7)
+		after(20 * time.Second)
+		s.err = nil
+		after(20 * time.Second)
+	})
+	if len(s.calls) != 1 || !slices.Equal(s.calls[0], s.set) {
+		t.Errorf("calls %v", s.calls)
+	}
+}
