@@ -1,0 +1,146 @@
+package pluginsdir
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+
+	"mk8s.io/mk/pluginsdir/manifest"
+	"mk8s.io/mk/pluginsdir/strict"
+)
+
+const maxSettings = 1 << 20
+
+// SettingsName is the name of a plugin's settings below the plugins folder. It
+// is written with mode 0600.
+func SettingsName(kind, name string) string { return "settings/" + fileName(kind, name) + ".json" }
+
+// LoadSettings reads a plugin's settings and checks them against its schema;
+// without a file they are {}. Only root may read them. The error is of type
+// strict.Faults where the settings are wrong.
+func (d *Dir) LoadSettings(m *manifest.Manifest) ([]byte, error) {
+	id := m.Identity.Identity
+	file := SettingsName(id.Kind, id.Name)
+	data, err := d.read(file, maxSettings)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = []byte("{}"), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckSettings(m, data, filepath.Join(d.path, file)); err != nil {
+		return nil, fmt.Errorf("reading the settings of %s: %w", id, err)
+	}
+	return data, nil
+}
+
+// SaveSettings checks and writes settings. It needs no operation lock of its
+// own if the caller's ChangeSet is what writes; then CheckSettings is enough.
+func (d *Dir) SaveSettings(m *manifest.Manifest, data []byte) error {
+	id := m.Identity.Identity
+	if err := CheckSettings(m, data, "settings of "+id.String()); err != nil {
+		return err
+	}
+	if err := d.files.WriteFile(SettingsName(id.Kind, id.Name), data, settingsMode); err != nil {
+		return fmt.Errorf("writing the settings of %s: %w", id, err)
+	}
+	return nil
+}
+
+// CheckSettings says whether data, a JSON object, fits the manifest's schema.
+// file is the name for messages, which never hold the value of a secret. The
+// error is of type strict.Faults.
+func CheckSettings(m *manifest.Manifest, data []byte, file string) error {
+	doc, err := strict.Read(data, file, maxSettings)
+	if err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		// The parser's own words may quote the text, and so a secret.
+		doc.Fault("", "is not JSON")
+		return doc.Err()
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		doc.Fault("", "must be a JSON object")
+		return doc.Err()
+	}
+	if len(m.Settings) == 0 {
+		if len(object) > 0 {
+			doc.Fault("", "%s has no settings", m.Identity.Identity)
+		}
+		return doc.Err()
+	}
+	schema, err := manifest.CompileSettings(m.Settings)
+	if err != nil {
+		return err
+	}
+	if e, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(value)); ok {
+		tellFaults(doc, e, newSecrets(m.Settings), object)
+	}
+	return doc.Err()
+}
+
+// tellFaults notes the innermost causes, one for each place.
+func tellFaults(doc *strict.Document, e *jsonschema.ValidationError, s *secrets, object map[string]any) {
+	if len(e.Causes) > 0 {
+		for _, c := range e.Causes {
+			tellFaults(doc, c, s, object)
+		}
+		return
+	}
+	path := dotted(e.InstanceLocation, object)
+	if s.holds(object, e.InstanceLocation) {
+		keywords := e.ErrorKind.KeywordPath()
+		doc.Fault(path, "does not fit %q of the schema (a secret, not shown)", strings.Join(keywords, "/"))
+		return
+	}
+	doc.Fault(path, "%s", e.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
+}
+
+// dotted writes a location as strict does: a.b[2].
+func dotted(location []string, value any) string {
+	var b strings.Builder
+	for _, l := range location {
+		switch v := value.(type) {
+		case []any:
+			fmt.Fprintf(&b, "[%s]", l)
+			value = nil
+			for i := range v {
+				if fmt.Sprint(i) == l {
+					value = v[i]
+				}
+			}
+		case map[string]any:
+			if b.Len() > 0 {
+				b.WriteByte('.')
+			}
+			b.WriteString(l)
+			value = v[l]
+		}
+	}
+	return b.String()
+}
+
+// Redact answers settings in which every secret is replaced by its size. What
+// the schema does not know is a secret too: nobody said that it may be shown.
+func Redact(m *manifest.Manifest, data []byte) ([]byte, error) {
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return nil, errors.New("redacting settings: not JSON")
+	}
+	out, err := json.Marshal(newSecrets(m.Settings).redact(value))
+	if err != nil {
+		return nil, fmt.Errorf("redacting settings: %w", err)
+	}
+	return out, nil
+}
