@@ -117,6 +117,7 @@ const (
 	Kubelet          = "kubelet"
 	APIKubeletClient = "apiserver-kubelet-client"
 	NodeAgent        = "node-agent"
+	Flanneld         = "flanneld"
 	DatastoreMember  = "datastore"
 	DatastoreClient  = "datastore-client"
 	KubeletServing   = "kubelet-serving"
@@ -150,6 +151,9 @@ func Profiles() []Profile {
 			MaxLife: oneYear, Folder: c, File: "apiserver-kubelet-client"},
 		{Name: NodeAgent, Authority: k, CommonName: "mk:node:{node}", Groups: []string{"mk:nodes"}, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "node-agent"},
+		// The pod network's own identity: a kubelet's may not list the other nodes.
+		{Name: Flanneld, Authority: k, CommonName: "mk:flanneld", Client: true, Names: NoNames,
+			MaxLife: oneYear, Folder: c, File: "flanneld"},
 		// One fixed common name, so that etcd can be told to take nobody else as a peer.
 		{Name: DatastoreMember, Authority: Datastore, CommonName: "mk:datastore", Server: true, Client: true, Names: NodeNames,
 			MaxLife: tenYear, Folder: BackendDir, File: "cluster"},
