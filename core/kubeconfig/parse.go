@@ -74,7 +74,8 @@ func syntaxError(file string, err error) error {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%s:%s: this is not YAML: look for wrong indentation, a missing colon or quote", file, m[1])
 	}
-	return fmt.Errorf("%s: this is not YAML", file)
+	// The library leaves the number of the first line out.
+	return fmt.Errorf("%s:1: this is not YAML", file)
 }
 
 // reader walks the tree and collects faults.
