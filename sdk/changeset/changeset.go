@@ -31,7 +31,10 @@ type Operation struct {
 }
 
 // Action is one of the types below.
-type Action interface{ action() }
+type Action interface {
+	check(l *list)           // names the action's faults
+	show() (verb, to string) // what is done to what, without values
+}
 
 // MakeFolder makes a folder and its parents; existing ones are left as they are.
 type MakeFolder struct {
@@ -177,20 +180,3 @@ type ActivatePlugin struct {
 	Digest    string `json:"digest"`
 	Authority string `json:"authority,omitempty"`
 }
-
-func (*MakeFolder) action()       {}
-func (*WriteFile) action()        {}
-func (*MovePath) action()         {}
-func (*RemovePath) action()       {}
-func (*SetArgument) action()      {}
-func (*RemoveArgument) action()   {}
-func (*SetLock) action()          {}
-func (*ClearLock) action()        {}
-func (*ControlService) action()   {}
-func (*IssueCertificate) action() {}
-func (*SetTrust) action()         {}
-func (*ChangeMember) action()     {}
-func (*Wait) action()             {}
-func (*ApplyManifests) action()   {}
-func (*DeleteManifests) action()  {}
-func (*ActivatePlugin) action()   {}
