@@ -131,7 +131,7 @@ func removeAddress(link, prefix string) error {
 }
 
 func look(ctx context.Context) error {
-	card := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "card"}}
+	card := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: "card"}, Mode: netlink.TUNTAP_MODE_TAP}
 	docker := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "apps"}}
 	err := errors.Join(add(card), add(docker),
 		add(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "p0", MasterIndex: docker.Index}, PeerName: "p1"}),
@@ -220,11 +220,11 @@ func watch(ctx context.Context) error {
 			return err
 		}
 		for i := range 30 {
-			if err := address("uplink", fmt.Sprintf("10.77.1.%d/24", i+1), 0); err != nil {
+			if err := address("uplink", fmt.Sprintf("10.77.1.%d/32", i+1), 0); err != nil {
 				return err
 			}
 			if i > 0 {
-				if err := removeAddress("uplink", fmt.Sprintf("10.77.1.%d/24", i)); err != nil {
+				if err := removeAddress("uplink", fmt.Sprintf("10.77.1.%d/32", i)); err != nil {
 					return err
 				}
 			}

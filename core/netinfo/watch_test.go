@@ -32,8 +32,9 @@ func (s *source) event() {
 
 func watching(t *testing.T, play func(*source)) *source {
 	t.Helper()
-	s := &source{events: make(chan struct{}, 1), set: []netip.Addr{}}
+	s := &source{set: []netip.Addr{}}
 	synctest.Test(t, func(t *testing.T) {
+		s.events = make(chan struct{}, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
