@@ -36,13 +36,25 @@ func (s *secrets) expand(schemas []any) []map[string]any {
 	var add func(v any, depth int)
 	add = func(v any, depth int) {
 		m, ok := v.(map[string]any)
-		if !ok || depth > maxRefs || refs > 1000 {
+		if !ok {
+			return
+		}
+		if depth > maxRefs || refs > 1000 {
+			out = append(out, secret())
 			return
 		}
 		refs++
 		out = append(out, m)
-		if ref, ok := m["$ref"].(string); ok {
-			add(s.resolve(ref), depth+1)
+		for _, k := range []string{"$ref", "$dynamicRef", "$recursiveRef"} {
+			ref, ok := m[k].(string)
+			if !ok {
+				continue
+			}
+			to := s.resolve(ref)
+			if to == nil {
+				to = secret()
+			}
+			add(to, depth+1)
 		}
 		for _, k := range []string{"allOf", "anyOf", "oneOf"} {
 			list, _ := m[k].([]any)
@@ -63,6 +75,9 @@ func (s *secrets) expand(schemas []any) []map[string]any {
 	}
 	return out
 }
+
+// secret is the schema of what we cannot judge.
+func secret() map[string]any { return map[string]any{"writeOnly": true} }
 
 // resolve follows references like #/$defs/name.
 func (s *secrets) resolve(ref string) any {

@@ -59,7 +59,7 @@ func (d *Dir) SaveSettings(m *manifest.Manifest, data []byte) error {
 // file is the name for messages, which never hold the value of a secret. The
 // error is of type strict.Faults.
 func CheckSettings(m *manifest.Manifest, data []byte, file string) error {
-	doc, err := strict.Read(data, file, maxSettings)
+	doc, err := strict.ReadAnyText(data, file, maxSettings)
 	if err != nil {
 		return err
 	}

@@ -107,9 +107,10 @@ func collectFields(v reflect.Value, fields map[string]reflect.Value) {
 
 // nearest offers the field that was probably meant.
 func nearest(name string, fields map[string]reflect.Value) string {
-	best := ""
+	best, name := "", strings.ToLower(name)
 	for f := range fields {
-		if strings.EqualFold(f, name) || (len(name) > 3 && (strings.HasPrefix(f, name) || strings.HasPrefix(name, f))) {
+		l := strings.ToLower(f)
+		if l == name || (len(name) > 3 && (strings.HasPrefix(l, name) || strings.HasPrefix(name, l))) {
 			if best == "" || f < best {
 				best = f
 			}

@@ -7,13 +7,17 @@
 package strict
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -64,11 +68,22 @@ type Document struct {
 	root   *yaml.Node
 	lines  map[string]int
 	faults Faults
+	text   bool // values may hold any character
 }
 
 // Read parses data, of at most limit bytes. The error is of type Faults.
 func Read(data []byte, file string, limit int) (*Document, error) {
-	d := &Document{file: file, lines: map[string]int{}}
+	return read(data, limit, &Document{file: file, lines: map[string]int{}})
+}
+
+// ReadAnyText is Read for files whose values are never shown as they are: they
+// may hold control characters.
+func ReadAnyText(data []byte, file string, limit int) (*Document, error) {
+	return read(data, limit, &Document{file: file, lines: map[string]int{}, text: true})
+}
+
+func read(data []byte, limit int, d *Document) (*Document, error) {
+	file := d.file
 	if len(data) > limit {
 		return nil, Faults{{File: file, Message: fmt.Sprintf("larger than %d bytes", limit)}}
 	}
@@ -76,7 +91,10 @@ func Read(data []byte, file string, limit int) (*Document, error) {
 		line := 1 + strings.Count(string(data[:i]), "\n")
 		return nil, Faults{{File: file, Line: line, Message: "is not UTF-8"}}
 	}
-	dec := yaml.NewDecoder(strings.NewReader(string(data)))
+	if json.Valid(data) {
+		data = plainEscapes(data)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var root yaml.Node
 	switch err := dec.Decode(&root); {
 	case errors.Is(err, io.EOF):
@@ -107,6 +125,44 @@ func invalidUTF8(data []byte) int {
 		i += n
 	}
 	return -1
+}
+
+// plainEscapes replaces the two escapes of JSON that YAML does not have, an
+// escaped slash and pairs of surrogates, in what is valid JSON. Lines stay.
+func plainEscapes(data []byte) []byte {
+	out := make([]byte, 0, len(data))
+	for i := 0; i < len(data); {
+		if data[i] != '\\' {
+			out, i = append(out, data[i]), i+1
+			continue
+		}
+		if data[i+1] == '/' {
+			out, i = append(out, '/'), i+2
+			continue
+		}
+		high, ok := escaped(data[i:])
+		if !ok || !utf16.IsSurrogate(high) {
+			out, i = append(out, data[i:i+2]...), i+2
+			continue
+		}
+		i += 6
+		low, _ := escaped(data[i:])
+		r := utf16.DecodeRune(high, low)
+		if r != utf8.RuneError {
+			i += 6
+		}
+		out = utf8.AppendRune(out, r)
+	}
+	return out
+}
+
+// escaped reads \uXXXX.
+func escaped(data []byte) (rune, bool) {
+	if len(data) < 6 || data[0] != '\\' || data[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(data[2:6]), 16, 16)
+	return rune(n), err == nil
 }
 
 // syntaxFault takes the line out of the parser's message.
@@ -140,7 +196,7 @@ func (d *Document) walk(n *yaml.Node, path string, depth int) {
 			d.walk(c, fmt.Sprintf("%s[%d]", path, i), depth+1)
 		}
 	case yaml.ScalarNode:
-		if c, bad := controlCharacter(n.Value); bad {
+		if c, bad := controlCharacter(n.Value); bad && !d.text {
 			d.fault(n.Line, path, fmt.Sprintf("holds the control character %U", c))
 		}
 	}
