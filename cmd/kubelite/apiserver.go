@@ -31,8 +31,31 @@ func newAPIServer() *apiServer {
 	return s
 }
 
-// run is upstream's Run with a context of ours, and with its loopback client used to see when it is ready.
+// run serves until ctx ends and then drains. Before it was ready it cannot be stopped: the hooks of its start take the end
+// of their context for a failure and end the process. It is left behind then.
 func (s *apiServer) run(ctx context.Context) error {
+	own, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() {
+		defer stop()
+		done <- s.serve(own)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case <-s.ready:
+		stop()
+		return <-done
+	default:
+		return nil
+	}
+}
+
+// serve is upstream's Run with a context of ours, and with its loopback client used to see when it is ready.
+func (s *apiServer) serve(ctx context.Context) error {
 	completedOptions, err := s.opts.Complete(ctx)
 	if err != nil {
 		return err

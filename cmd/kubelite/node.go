@@ -2,12 +2,47 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"time"
 
+	"github.com/spf13/pflag"
 	genericserver "k8s.io/apiserver/pkg/server"
 	cliflag "k8s.io/component-base/cli/flag"
 	proxyapp "k8s.io/kubernetes/cmd/kube-proxy/app"
 	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
+	kubeletoptions "k8s.io/kubernetes/cmd/kubelet/app/options"
 )
+
+// signalLag is far more than what may pass between two receivers of one signal.
+const signalLag = 200 * time.Millisecond
+
+// checkNode tells whether the two commands will take these options, so that a misspelt one is told before anything runs
+// and not by stopping an API server that has just started.
+func checkNode(kubeletArgs, proxyArgs []string) error {
+	config, err := kubeletoptions.NewKubeletConfiguration()
+	if err != nil {
+		return fmt.Errorf("kubelet: make options: %w", err)
+	}
+	flags := pflag.NewFlagSet("kubelet", pflag.ContinueOnError)
+	flags.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
+	flags.Usage = func() {}
+	kubeletoptions.NewKubeletFlags().AddFlags(flags)
+	kubeletoptions.AddKubeletConfigFlags(flags, config)
+	kubeletoptions.AddGlobalFlags(flags)
+	flags.SetOutput(io.Discard) // deprecated ones are named when the kubelet itself parses them
+	if err := flags.Parse(kubeletArgs); err != nil {
+		return fmt.Errorf("kubelet: parse options: %w", err)
+	}
+	proxy := proxyapp.NewProxyCommand()
+	proxy.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc)
+	proxy.SetOut(io.Discard)
+	proxy.SetErr(io.Discard)
+	if err := proxy.ParseFlags(proxyArgs); err != nil {
+		return fmt.Errorf("proxy: parse options: %w", err)
+	}
+	return nil
+}
 
 // kubelet returns upstream's kubelet command with these options as a component. It is the one component that catches
 // the process's signals itself, so it is asked to stop only where no signal has come: a second one would end the process
@@ -22,7 +57,17 @@ func kubelet(asked context.Context, args []string) func(context.Context) error {
 				genericserver.RequestShutdown()
 			}
 		})()
-		return cmd.ExecuteContext(ctx)
+		err := cmd.ExecuteContext(ctx)
+		// It may have been told of the signal, and be gone, an instant before asked ends.
+		select {
+		case <-asked.Done():
+			<-ctx.Done()
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-time.After(signalLag):
+			return err
+		}
 	}
 }
 

@@ -126,6 +126,9 @@ func (o serverOptions) components(asked context.Context, lists [][]string) ([]li
 		}
 		components = plane.components()
 	}
+	if err := checkNode(lists[argsKubelet], lists[argsProxy]); err != nil {
+		return nil, err
+	}
 	return append(components,
 		lifecycle.Component{Name: "kubelet", Stage: stageClients, Run: kubelet(asked, lists[argsKubelet])},
 		lifecycle.Component{Name: "proxy", Stage: stageClients, Run: proxy(lists[argsProxy])},

@@ -61,6 +61,10 @@ func (g Group) Run(ctx context.Context) error {
 		g.log("stopping: asked to")
 	case e := <-done:
 		delete(running, e.index)
+		if ctx.Err() != nil { // it saw the end of ctx, or its cause, first
+			g.log("stopping: asked to")
+			break
+		}
 		failure = g.failure(e)
 		g.log("stopping: " + failure.Error())
 	}

@@ -133,3 +133,17 @@ func TestLeavesBehindWhoIgnoresTheStop(t *testing.T) {
 		}
 	})
 }
+
+// A component may watch for the same signal as the caller and be gone first; that is no failure.
+func TestEndingTogetherWithTheContextIsNoFailure(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		g := lifecycle.Group{Components: []lifecycle.Component{
+			{Name: "kubelet", Run: func(context.Context) error { cancel(); return context.Canceled }},
+		}}
+		if err := g.Run(ctx); err != nil {
+			t.Fatalf("Run: %v", err)
+		}
+	}
+}
