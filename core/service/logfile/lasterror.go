@@ -2,6 +2,7 @@ package logfile
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,13 +19,13 @@ const (
 )
 
 // LastError returns the last line of the log file at path, within its last 50
-// lines, that looks like an error; without one the last line; without a file
+// lines and not before the offset from, that looks like an error; without one the last line; without a file
 // an empty string. It reads a bounded piece and never fails: a log that cannot
 // be read is told in the line itself.
-func LastError(path string) string {
-	lines, err := Tail(path, tailLines)
+func LastError(path string, from int64) string {
+	lines, err := tail(path, tailLines, from)
 	switch {
-	case os.IsNotExist(err):
+	case errors.Is(err, os.ErrNotExist):
 		return ""
 	case err != nil:
 		return fmt.Sprintf("(log not readable: %v)", err)
@@ -34,7 +35,19 @@ func LastError(path string) string {
 
 // Tail returns up to n last lines of the file at path, looking at no more
 // than its last 64 KiB. A first line that is cut off by that is left out.
-func Tail(path string, n int) ([]string, error) {
+func Tail(path string, n int) ([]string, error) { return tail(path, n, 0) }
+
+// Size is the size of the file at path, 0 where there is none: the offset at
+// which a process started now begins to write.
+func Size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+func tail(path string, n int, from int64) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -47,14 +60,17 @@ func Tail(path string, n int) ([]string, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("log %s is not a file", path)
 	}
-	offset := max(0, info.Size()-tailBytes)
+	if from > info.Size() { // rotated since
+		from = 0
+	}
+	offset := max(from, info.Size()-tailBytes)
 	buf := make([]byte, info.Size()-offset)
 	got, err := f.ReadAt(buf, offset)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("read log: %w", err)
 	}
 	buf = buf[:got]
-	if offset > 0 {
+	if offset > from {
 		if i := bytes.IndexByte(buf, '\n'); i >= 0 {
 			buf = buf[i+1:]
 		}

@@ -27,7 +27,7 @@ func (u *unit) loop(r *run) {
 		began := time.Now()
 		how, err := u.once(r.ctx)
 		if r.ctx.Err() != nil {
-			u.finish(how)
+			u.finish(r, how)
 			return
 		}
 		if err != nil {
@@ -44,7 +44,7 @@ func (u *unit) loop(r *run) {
 		case <-r.kick:
 		case <-r.ctx.Done():
 			timer.Stop()
-			u.finish("")
+			u.finish(r, "")
 			return
 		}
 		timer.Stop()
@@ -54,7 +54,7 @@ func (u *unit) loop(r *run) {
 
 // failed notes an end that nobody asked for.
 func (u *unit) failed(how string, err error) {
-	line := logfile.LastError(u.log)
+	line := logfile.LastError(u.log, u.logBegin())
 	if err != nil {
 		line = err.Error()
 	}
@@ -69,8 +69,8 @@ func (u *unit) failed(how string, err error) {
 }
 
 // finish notes the end of the loop.
-func (u *unit) finish(how string) {
-	leave := errors.Is(context.Cause(u.run.ctx), errLeave)
+func (u *unit) finish(r *run, how string) {
+	leave := errors.Is(context.Cause(r.ctx), errLeave)
 	u.update(func() {
 		u.run, u.stuck = nil, nil
 		u.status.State = service.Stopped
@@ -135,6 +135,8 @@ func (u *unit) obtain(ctx context.Context, def service.Definition) (*child, erro
 			return nil, err
 		}
 	}
+	from := logfile.Size(u.log)
+	u.update(func() { u.logFrom = from })
 	return u.conf.launcher.start(def, u.log)
 }
 

@@ -45,7 +45,7 @@ func Spawn(ctx context.Context, p Program) error {
 		case err == nil:
 			return nil
 		case ended:
-			return fmt.Errorf("supervisor %s ended at once: %s", p.Path, logfile.LastError(p.LogFile))
+			return fmt.Errorf("supervisor %s ended at once: %s", p.Path, logfile.LastError(p.LogFile, 0))
 		case ctx.Err() != nil:
 			return fmt.Errorf("supervisor %s does not answer: %w", p.Path, ctx.Err())
 		}
@@ -80,5 +80,5 @@ func (p Program) start() (*process.Process, error) {
 			return watched, nil
 		}
 	}
-	return nil, fmt.Errorf("supervisor %s ended at once: %s (%w)", p.Path, logfile.LastError(p.LogFile), err)
+	return nil, fmt.Errorf("supervisor %s ended at once: %s (%w)", p.Path, logfile.LastError(p.LogFile, 0), err)
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/internal/atomicfile"
 	"mk8s.io/mk/core/service/process"
 )
 
@@ -77,31 +77,8 @@ func saveState(path string, records []record) error {
 	if err != nil {
 		return fmt.Errorf("write supervisor state: %w", err)
 	}
-	if err := writeAtomic(path, append(b, '\n'), 0o600); err != nil {
+	if err := atomicfile.Write(path, append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write supervisor state: %w", err)
 	}
 	return nil
-}
-
-// writeAtomic writes a temporary file with its final mode, syncs, renames it
-// and syncs the folder.
-func writeAtomic(path string, data []byte, mode os.FileMode) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -192,7 +192,7 @@ func (s *supervisor) resume(ctx context.Context) {
 		}
 		_ = u.start(ctx, s.life) // cannot wait: no loop runs yet
 		if !u.record().Wanted {
-			u.run.stop(errStop)
+			u.cancel(errStop)
 		}
 	}
 }

@@ -30,6 +30,7 @@ type unit struct {
 	wanted   bool
 	id       *process.ID
 	status   service.Status
+	logFrom  int64 // where the log of the present process begins
 	failures int   // ends before it was ready, since the last start
 	stuck    error // set while a stop does not succeed
 	run      *run  // nil while no loop runs
@@ -80,6 +81,12 @@ func (u *unit) snapshot() service.Status {
 	return st
 }
 
+func (u *unit) logBegin() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.logFrom
+}
+
 // want notes what is wanted; the caller saves it before acting.
 func (u *unit) want(wanted bool) { u.update(func() { u.wanted = wanted }) }
 
@@ -100,8 +107,11 @@ func (u *unit) start(ctx, life context.Context) error {
 				wait = u.run.done
 			case u.status.State == service.Backoff:
 				u.failures = 0
-				u.run.kick <- struct{}{}
 				u.status.State = service.Starting
+				select {
+				case u.run.kick <- struct{}{}:
+				default: // it is about to start anyway
+				}
 			}
 		})
 		if wait == nil {
@@ -132,7 +142,7 @@ func (u *unit) awaitStarted(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			st.LastError = logfile.LastError(u.log)
+			st.LastError = logfile.LastError(u.log, u.logBegin())
 			return startError(st, "it is not ready", ctx.Err())
 		}
 	}
@@ -148,14 +158,19 @@ func startError(st service.Status, what string, cause error) error {
 	return fmt.Errorf("start %s: %s", st.Name, what)
 }
 
+// cancel tells the loop to end and returns it, or nil where none runs.
+func (u *unit) cancel(why error) *run {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.run != nil {
+		u.run.stop(why)
+	}
+	return u.run
+}
+
 // halt ends the loop, and with it the process, and waits until it is so.
 func (u *unit) halt(ctx context.Context, why error) error {
-	u.mu.Lock()
-	r := u.run
-	if r != nil {
-		r.stop(why)
-	}
-	u.mu.Unlock()
+	r := u.cancel(why)
 	if r == nil {
 		return nil
 	}
@@ -183,7 +198,7 @@ func (u *unit) findProcess() (process.ID, bool) {
 	r := u.record()
 	if r.Process != nil {
 		if id, err := process.Identify(r.Process.PID); err == nil && id.Same(*r.Process) {
-			return id, true
+			return *r.Process, true
 		}
 	}
 	return process.FindLeader(r.Definition.Path, u.log)

@@ -1,0 +1,216 @@
+package systemd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/logfile"
+)
+
+const probeEvery = 50 * time.Millisecond
+
+func (c *Controller) selected(names []string) ([]service.Definition, error) {
+	defs, err := loadDefinitions(c.opts.StateFile)
+	if err != nil {
+		return nil, err
+	}
+	return service.Select(defs, names)
+}
+
+// Start implements service.Controller.
+func (c *Controller) Start(ctx context.Context, names ...string) error {
+	defs, err := c.selected(names)
+	if err != nil {
+		return err
+	}
+	conn, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, d := range defs {
+		if err := c.startOne(ctx, conn, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Controller) startOne(ctx context.Context, conn *dbus.Conn, d service.Definition) error {
+	from := logfile.Size(c.log(d.Name))
+	before := c.unitStatus(ctx, conn, d.Name)
+	if before.State != service.Running {
+		// An end of the job that is not "done" is told by the state below:
+		// Restart= goes on trying.
+		if _, err := c.job(ctx, conn.StartUnitContext, d.Name); err != nil {
+			return fmt.Errorf("start %s: %w", d.Name, err)
+		}
+	}
+	for {
+		st := c.unitStatus(ctx, conn, d.Name)
+		failed := st.Restarts
+		if st.State == service.Backoff || st.State == service.Failed {
+			failed++
+		}
+		up := st.State == service.Running && d.Ready.Try(ctx) == nil
+		switch {
+		case up && (d.Ready.Set() || time.Since(st.Since) >= service.Settle):
+			return nil
+		case ctx.Err() != nil:
+			return startError(d.Name, "it is not ready", logfile.LastError(c.log(d.Name), from), ctx.Err())
+		case st.State == service.Stopped:
+			return fmt.Errorf("start %s: it was stopped meanwhile", d.Name)
+		case st.State == service.Failed, failed >= service.MaxStartFailures:
+			what := fmt.Sprintf("it ended %d times before it was ready (%s)", failed, st.LastExit)
+			return startError(d.Name, what, logfile.LastError(c.log(d.Name), from), nil)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(probeEvery):
+		}
+	}
+}
+
+func startError(name, what, line string, cause error) error {
+	if line != "" {
+		what += ": " + line
+	}
+	if cause != nil {
+		return fmt.Errorf("start %s: %s: %w", name, what, cause)
+	}
+	return fmt.Errorf("start %s: %s", name, what)
+}
+
+type jobFunc func(ctx context.Context, name, mode string, ch chan<- string) (int, error)
+
+// job queues a job and waits for its end.
+func (c *Controller) job(ctx context.Context, queue jobFunc, name string) (string, error) {
+	result := make(chan string, 1)
+	if _, err := queue(ctx, c.Unit(name), "replace", result); err != nil {
+		return "", err
+	}
+	select {
+	case r := <-result:
+		return r, nil
+	case <-ctx.Done():
+		return "", fmt.Errorf("wait for systemd's job: %w", ctx.Err())
+	}
+}
+
+// Stop implements service.Controller.
+func (c *Controller) Stop(ctx context.Context, names ...string) error {
+	defs, err := c.selected(names)
+	if err != nil {
+		return err
+	}
+	conn, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var errs []error
+	for _, d := range slices.Backward(defs) {
+		if st := c.unitStatus(ctx, conn, d.Name); st.State == service.Stopped {
+			continue
+		}
+		result, err := c.job(ctx, conn.StopUnitContext, d.Name)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("stop %s: %w", d.Name, err))
+		case result != "done":
+			errs = append(errs, fmt.Errorf("stop %s: systemd's job ended as %q", d.Name, result))
+		}
+		// Killed after its timeout, a unit is "failed"; it was asked to stop.
+		_ = conn.ResetFailedUnitContext(ctx, c.Unit(d.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// Restart implements service.Controller.
+func (c *Controller) Restart(ctx context.Context, names ...string) error {
+	if err := c.Stop(ctx, names...); err != nil {
+		return err
+	}
+	return c.Start(ctx, names...)
+}
+
+// Enable implements service.Enabler.
+func (c *Controller) Enable(ctx context.Context, names ...string) error {
+	units, conn, err := c.units(ctx, names)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, _, err := conn.EnableUnitFilesContext(ctx, units, false, false); err != nil {
+		return fmt.Errorf("enable services: %w", err)
+	}
+	if err := conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("reload systemd: %w", err)
+	}
+	return nil
+}
+
+// Disable implements service.Enabler.
+func (c *Controller) Disable(ctx context.Context, names ...string) error {
+	units, conn, err := c.units(ctx, names)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.DisableUnitFilesContext(ctx, units, false); err != nil {
+		return fmt.Errorf("disable services: %w", err)
+	}
+	if err := conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("reload systemd: %w", err)
+	}
+	return nil
+}
+
+func (c *Controller) units(ctx context.Context, names []string) ([]string, *dbus.Conn, error) {
+	defs, err := c.selected(names)
+	if err != nil {
+		return nil, nil, err
+	}
+	units := make([]string, 0, len(defs))
+	for _, d := range defs {
+		units = append(units, c.Unit(d.Name))
+	}
+	conn, err := connect(ctx)
+	return units, conn, err
+}
+
+// Status implements service.Controller.
+func (c *Controller) Status(ctx context.Context) ([]service.Status, error) {
+	defs, err := loadDefinitions(c.opts.StateFile)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	out := make([]service.Status, 0, len(defs))
+	for _, d := range defs {
+		st := c.unitStatus(ctx, conn, d.Name)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("ask systemd for %s: %w", d.Name, ctx.Err())
+		}
+		if st.State == service.Running && time.Since(st.Since) < time.Minute && d.Ready.Try(ctx) != nil {
+			st.State = service.Starting
+		}
+		if st.State != service.Stopped && st.State != service.Running || st.Restarts > 0 {
+			st.LastError = logfile.LastError(st.Log, 0)
+		}
+		out = append(out, st)
+	}
+	slices.SortFunc(out, func(a, b service.Status) int { return cmp.Compare(a.Name, b.Name) })
+	return out, nil
+}
