@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,14 +14,27 @@ import (
 // source is a set of addresses with an event for each change.
 type source struct {
 	events chan struct{}
+	mu     sync.Mutex
 	set    []netip.Addr
 	err    error
 	calls  [][]netip.Addr
 }
 
 func (s *source) become(last byte) {
-	s.set = []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, last})}
+	s.answer([]netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, last})}, nil)
 	s.event()
+}
+
+func (s *source) answer(set []netip.Addr, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set, s.err = set, err
+}
+
+func (s *source) read() ([]netip.Addr, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.set, s.err
 }
 
 func (s *source) event() {
@@ -39,7 +53,7 @@ func watching(t *testing.T, play func(*source)) *source {
 		done := make(chan error)
 		go func() {
 			done <- debounce(ctx, 5*time.Second, s.events,
-				func() ([]netip.Addr, error) { return s.set, s.err },
+				s.read,
 				func(set []netip.Addr) { s.calls = append(s.calls, set) })
 		}()
 		synctest.Wait()
@@ -86,10 +100,10 @@ func TestWhatChangesNothingIsNoCall(t *testing.T) {
 	s := watching(t, func(s *source) {
 		s.event() // a bridge, a pod's link
 		after(time.Minute)
-		before := s.set
+		before, _ := s.read()
 		s.become(1)
 		after(time.Second)
-		s.set = before // and back, within the quiet time
+		s.answer(before, nil) // and back, within the quiet time
 		s.event()
 		after(time.Minute)
 	})
@@ -101,10 +115,11 @@ func TestWhatChangesNothingIsNoCall(t *testing.T) {
 func TestAFailedLookIsRepeated(t *testing.T) {
 	t.Parallel()
 	s := watching(t, func(s *source) {
-		s.err = errors.New("busy")
-		s.become(7)
+		set := []netip.Addr{netip.MustParseAddr("10.0.0.7")}
+		s.answer(set, errors.New("busy"))
+		s.event()
 		after(20 * time.Second)
-		s.err = nil
+		s.answer(set, nil)
 		after(20 * time.Second)
 	})
 	if len(s.calls) != 1 || !slices.Equal(s.calls[0], s.set) {

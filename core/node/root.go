@@ -40,11 +40,15 @@ type Root struct {
 // there. closedFolders are for root and the admin group, privateFolders for
 // root alone. The order is the order of creation: var/lock comes last, so a
 // tree that has it is whole.
-var (
-	openFolders    = []string{"plugins", "plugins/state", "var", "var/kubernetes"} //nolint:gochecknoglobals // a constant list
-	closedFolders  = []string{"args", "credentials", "var/certs", "var/certs/1", "var/log"}
-	privateFolders = []string{"var/kubernetes/backend", "var/journal"}
-)
+func openFolders() []string {
+	return []string{"plugins", "plugins/state", "var", "var/kubernetes"}
+}
+
+func closedFolders() []string {
+	return []string{"args", "credentials", "var/certs", "var/certs/1", "var/log"}
+}
+
+func privateFolders() []string { return []string{"var/kubernetes/backend", "var/journal"} }
 
 const lastFolder = "var/lock"
 
@@ -210,12 +214,12 @@ func (r *Root) makeTree() error {
 	if err := r.setMode(".", r.Passage()); err != nil {
 		return err
 	}
-	for _, d := range openFolders {
+	for _, d := range openFolders() {
 		if err := r.Mkdir(d, r.Passage()); err != nil {
 			return err
 		}
 	}
-	for _, d := range privateFolders {
+	for _, d := range privateFolders() {
 		if err := r.Mkdir(d, Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
 			return err
 		}
@@ -224,7 +228,7 @@ func (r *Root) makeTree() error {
 	if err != nil {
 		return err
 	}
-	for _, d := range closedFolders {
+	for _, d := range closedFolders() {
 		if d == "var/certs/1" && current > 0 {
 			continue
 		}
