@@ -1,0 +1,233 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+func serve(t *testing.T, handler http.HandlerFunc) *Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	client, err := newClient(&rest.Config{Host: server.URL}, Options{Version: "1.2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// object is a mapping for answers.
+type object = map[string]any
+
+func TestEveryCallEndsWithItsContextWhenTheServerHangs(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	target := ProbeTarget{Version: "v1", Kind: "Pod", Namespace: "a", Name: "b"}
+	objects := []Object{mustParse(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")}
+	csr := CSR{Name: "a", UID: "u"}
+	calls := map[string]func(context.Context) error{
+		"ready":       c.Ready,
+		"wait ready":  func(ctx context.Context) error { return c.WaitReady(ctx, nil) },
+		"wait node":   func(ctx context.Context) error { return c.WaitNode(ctx, "a", nil) },
+		"nodes":       func(ctx context.Context) error { _, err := c.Nodes(ctx); return err },
+		"overview":    func(ctx context.Context) error { return c.Overview(ctx, []ProbeTarget{target}).NodesErr },
+		"probe":       func(ctx context.Context) error { return c.Probe(ctx, []ProbeTarget{target, target, target})[0].Err },
+		"healthy":     func(ctx context.Context) error { return c.WaitHealthy(ctx, []ProbeTarget{target}, nil) },
+		"drain":       func(ctx context.Context) error { return c.Drain(ctx, "a", DrainOptions{}, nil) },
+		"uncordon":    func(ctx context.Context) error { return c.Uncordon(ctx, "a") },
+		"delete node": func(ctx context.Context) error { return c.DeleteNode(ctx, "a") },
+		"apply": func(ctx context.Context) error {
+			_, err := c.Apply(ctx, ApplyRequest{Inventory: "a", Objects: objects})
+			return err
+		},
+		"delete":      func(ctx context.Context) error { _, err := c.Delete(ctx, "a", DeleteOptions{}); return err },
+		"inventories": func(ctx context.Context) error { _, err := c.Inventories(ctx); return err },
+		"watch csrs":  func(ctx context.Context) error { return c.WatchCSRs(ctx, func(CSR) {}, nil) },
+		"approve":     func(ctx context.Context) error { return c.ApproveCSR(ctx, csr, "x") },
+		"certificate": func(ctx context.Context) error { return c.SetCertificate(ctx, csr, []byte("x")) },
+		"document":    func(ctx context.Context) error { _, err := c.ReadDocument(ctx, SecretDocument, "a", "b"); return err },
+		"watch document": func(ctx context.Context) error {
+			return c.WatchDocument(ctx, PlainDocument, "a", "b", func(Document, bool) {}, nil)
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			begun := time.Now()
+			err := call(ctx)
+			if !errors.Is(err, context.DeadlineExceeded) && !strings.Contains(fmt.Sprint(err), "deadline") {
+				t.Fatalf("error %v, want the end of the context", err)
+			}
+			if took := time.Since(begun); took > 3*time.Second {
+				t.Fatalf("took %s", took)
+			}
+		})
+	}
+}
+
+func mustParse(t *testing.T, text string) Object {
+	t.Helper()
+	objects, err := ParseManifests([]byte(text), "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects[0]
+}
+
+func TestReadyNamesTheFailingChecks(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("User-Agent"); got != "mk/1.2" {
+			t.Errorf("user agent %q", got)
+		}
+		http.Error(w, "[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/rbac/bootstrap-roles failed: not finished\nreadyz check failed", 500)
+	})
+	var notReady *NotReadyError
+	err := c.Ready(t.Context())
+	if !errors.As(err, &notReady) || strings.Join(notReady.Failing, " ") != "etcd poststarthook/rbac/bootstrap-roles" {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestWaitReadyWaitsThroughFailuresAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) < 4 {
+			http.Error(w, "[-]etcd failed: reason withheld", 500)
+		}
+	})
+	var told []string
+	if err := c.WaitReady(t.Context(), func(text string) { told = append(told, text) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "etcd") {
+		t.Fatalf("progress %q, want one line about etcd", told)
+	}
+}
+
+func nodeObject(ready string) object {
+	return object{"apiVersion": "v1", "kind": "Node", "metadata": object{"name": "a", "resourceVersion": "5"},
+		"status": object{"conditions": []object{{"type": "Ready", "status": ready, "reason": "KubeletNotReady", "message": "no CNI"}}}}
+}
+
+// TestWaitNodeComesBack: the list fails, the first watch ends at once, the second brings the change.
+func TestWaitNodeComesBack(t *testing.T) {
+	t.Parallel()
+	var lists, watches atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") == "" {
+			if lists.Add(1) == 1 {
+				answer(w, 500, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500, "message": "boom"})
+				return
+			}
+			answer(w, 200, object{"kind": "NodeList", "apiVersion": "v1", "metadata": object{"resourceVersion": "5"}, "items": []object{nodeObject("False")}})
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if watches.Add(1) == 2 {
+			_ = json.NewEncoder(w).Encode(object{"type": "MODIFIED", "object": nodeObject("True")})
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	})
+	var mu sync.Mutex
+	var told []string
+	err := c.WaitNode(t.Context(), "a", func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, text)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(told, "\n")
+	if !strings.Contains(text, "boom") || !strings.Contains(text, "condition Ready is False (KubeletNotReady): no CNI") {
+		t.Fatalf("progress %q", told)
+	}
+}
+
+func TestWaitNodeSaysAtItsEndWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") != "" {
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+			return
+		}
+		answer(w, 200, object{"kind": "NodeList", "apiVersion": "v1", "metadata": object{"resourceVersion": "5"}, "items": []object{}})
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	err := c.WaitNode(ctx, "a", nil)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "has not registered") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestOverviewAsksFewAndDiscoversNothing(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	paths := map[string]int{}
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		paths[r.URL.Path]++
+		mu.Unlock()
+		if r.URL.Path == "/api/v1/nodes" {
+			answer(w, 200, object{"kind": "NodeList", "apiVersion": "v1", "metadata": object{}, "items": []object{nodeObject("True")}})
+			return
+		}
+		answer(w, 200, object{"kind": "DeploymentList", "apiVersion": "apps/v1", "metadata": object{}, "items": []object{
+			{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": object{"name": "b", "namespace": "n"}, "spec": object{"replicas": 1},
+				"status": object{"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}},
+		}})
+	})
+	var targets []ProbeTarget
+	for _, name := range []string{"a", "b", "c"} {
+		targets = append(targets, ProbeTarget{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: "n", Name: name})
+	}
+	o := c.Overview(t.Context(), targets)
+	if o.NodesErr != nil || len(o.Nodes) != 1 || !o.Nodes[0].Ready {
+		t.Fatalf("nodes %+v, %v", o.Nodes, o.NodesErr)
+	}
+	if o.Probes[0].Exists || !o.Probes[1].Healthy || o.Probes[2].Exists {
+		t.Fatalf("probes %+v", o.Probes)
+	}
+	if len(paths) != 2 || paths["/apis/apps/v1/namespaces/n/deployments"] != 1 {
+		t.Fatalf("requests %v", paths)
+	}
+}
+
+func TestConnectRefusesProgramsForCredentials(t *testing.T) {
+	t.Parallel()
+	text := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: https://127.0.0.1:1}}]\n" +
+		"users: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: touch, interactiveMode: Never}}}]\n" +
+		"contexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n"
+	if _, err := Connect([]byte(text), Options{}); err == nil || !strings.Contains(err.Error(), "runs a program") {
+		t.Fatalf("error %v", err)
+	}
+	if _, err := Connect([]byte("x: ["), Options{}); err == nil {
+		t.Fatal("garbage was taken for a kubeconfig")
+	}
+}
