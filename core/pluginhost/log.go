@@ -3,6 +3,8 @@ package pluginhost
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -142,7 +144,7 @@ func parseLine(text string) (hclog.Level, string, []any) {
 		level = hclog.LevelFromString(s)
 	}
 	var fields []any
-	for _, k := range sortedKeys(record) {
+	for _, k := range slices.Sorted(maps.Keys(record)) {
 		if !strings.HasPrefix(k, "@") {
 			fields = append(fields, k, record[k])
 		}

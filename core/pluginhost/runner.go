@@ -29,9 +29,9 @@ type isolation struct {
 	network bool // the network of the host
 }
 
-// runner is a go-plugin runner that starts one process in its cell and ends
+// processRunner is a go-plugin runner that starts one process in its cell and ends
 // everything it started.
-type runner struct {
+type processRunner struct {
 	path    string   // program, for messages
 	argv    []string // argv[0] and arguments
 	program *os.File // sealed copy, or nil to run path itself
@@ -50,7 +50,7 @@ type runner struct {
 
 // Start starts the process. Its parent dies with it only if the thread that
 // forked lives as long as the host, so one thread is kept for that.
-func (r *runner) Start(context.Context) error {
+func (r *processRunner) Start(context.Context) error {
 	outR, outW, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
@@ -82,7 +82,7 @@ func (r *runner) Start(context.Context) error {
 	return closeErr
 }
 
-func (r *runner) attributes() *syscall.SysProcAttr {
+func (r *processRunner) attributes() *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if !r.cell.private {
 		return a
@@ -145,7 +145,7 @@ func startError(err error) error {
 
 // reap waits for the leader, ends what it left behind and bounds how long the
 // pipes are read.
-func (r *runner) reap() {
+func (r *processRunner) reap() {
 	defer close(r.done)
 	r.waitErr = r.cmd.Wait()
 	r.killGroup()
@@ -154,14 +154,14 @@ func (r *runner) reap() {
 	_ = r.stderr.SetReadDeadline(until)
 }
 
-func (r *runner) killGroup() {
+func (r *processRunner) killGroup() {
 	if r.cmd.Process != nil {
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // ESRCH: nobody is left
 	}
 }
 
 // Wait waits until the process has ended.
-func (r *runner) Wait(ctx context.Context) error {
+func (r *processRunner) Wait(ctx context.Context) error {
 	select {
 	case <-r.done:
 		return r.waitErr
@@ -171,29 +171,29 @@ func (r *runner) Wait(ctx context.Context) error {
 }
 
 // Kill ends the process and all it started. It does not wait.
-func (r *runner) Kill(context.Context) error {
+func (r *processRunner) Kill(context.Context) error {
 	r.killOnce.Do(r.killGroup)
 	return nil
 }
 
 // Stdout is the pipe that the handshake is read from.
-func (r *runner) Stdout() io.ReadCloser { return r.stdout }
+func (r *processRunner) Stdout() io.ReadCloser { return r.stdout }
 
 // Stderr is the pipe that the log is read from.
-func (r *runner) Stderr() io.ReadCloser { return r.stderr }
+func (r *processRunner) Stderr() io.ReadCloser { return r.stderr }
 
 // Name is the program's path.
-func (r *runner) Name() string { return r.path }
+func (r *processRunner) Name() string { return r.path }
 
 // ID is the pid.
-func (r *runner) ID() string { return strconv.Itoa(r.cmd.Process.Pid) }
+func (r *processRunner) ID() string { return strconv.Itoa(r.cmd.Process.Pid) }
 
 // Diagnose has nothing to add: the log is shown with the error.
-func (r *runner) Diagnose(context.Context) string { return "" }
+func (r *processRunner) Diagnose(context.Context) string { return "" }
 
 // PluginToHost refuses every address but a socket in the plugin's own folder:
 // otherwise a plugin could have the host speak to someone else.
-func (r *runner) PluginToHost(network, addr string) (string, string, error) {
+func (r *processRunner) PluginToHost(network, addr string) (string, string, error) {
 	clean := filepath.Clean(addr)
 	if network != "unix" || filepath.Dir(clean) != r.sockets || strings.HasPrefix(filepath.Base(clean), ".") {
 		return "", "", fmt.Errorf("it wants to be reached at %s %q, not at a socket in its folder %s", network, addr, r.sockets)
@@ -205,6 +205,6 @@ func (r *runner) PluginToHost(network, addr string) (string, string, error) {
 }
 
 // HostToPlugin is the identity: both see the same file system.
-func (r *runner) HostToPlugin(network, addr string) (string, string, error) {
+func (r *processRunner) HostToPlugin(network, addr string) (string, string, error) {
 	return network, addr, nil
 }

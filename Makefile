@@ -1,0 +1,57 @@
+# mk: `make up` starts a node, `make test` runs every test that CI runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+OUT        := $(CURDIR)/out
+VERSION    ?= 0.1.0
+# One set of flags for everything: other flags compile the world again.
+export GOFLAGS     := -trimpath
+export GOTOOLCHAIN := local
+export CGO_ENABLED ?= 0
+export PATH        := $(OUT)/tools:$(PATH)
+
+PLUGINS := $(notdir $(wildcard plugins/*-*))
+LDFLAGS := -s -w -X mk8s.io/mk/core/version.Version=$(VERSION) -X mk8s.io/mk/core/version.Built=$(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+## ---- the README's two commands
+
+up: deps build ## install what is missing, build everything, start a node
+	@$(OUT)/bin/mk start
+	@$(OUT)/bin/mk enable dns
+	@$(OUT)/bin/mk status
+
+test: check build test-cluster ## every test that CI runs
+
+## ---- build
+
+DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3-yaml strace
+deps: ## install the Debian packages that are missing
+	@missing=$$(for p in $(DEBS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" != 0 ]; then echo "mk: these Debian packages are missing: "$$missing; echo "next  sudo apt-get install "$$missing; exit 50; fi; \
+		echo "installing" $$missing; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+build: mk plugins kubelite parts ## build programs, plugins and images into out/
+
+mk: ## build the command line
+	@mkdir -p $(OUT)/bin
+	go build -buildvcs=false -ldflags '$(LDFLAGS)' -o $(OUT)/bin/mk ./cmd/mk
+
+plugins: ## build the plugins that ship, with their manifests
+	@for p in $(PLUGINS); do \
+		mkdir -p $(OUT)/plugins/$$p/bin; \
+		go build -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/plugins/$$p/bin/$$p ./plugins/$$p; \
+		$(OUT)/plugins/$$p/bin/$$p --manifest > $(OUT)/plugins/$$p/plugin.yaml; \
+	done
+
+kubelite: ## build Kubernetes, etcd and kubectl as one program (4 to 9 minutes the first time)
+	@$(MAKE) --no-print-directory -C cmd/kubelite OUT=$(OUT)
+
+parts: ## build containerd, runc, the CNI plugins, flanneld and the images
+	@cmd/parts/build.sh $(OUT)
+
+.PHONY: help up test deps build mk plugins kubelite parts

@@ -1,0 +1,21 @@
+package operation
+
+import (
+	"context"
+
+	"mk8s.io/mk/sdk/addons"
+	"mk8s.io/mk/sdk/certs"
+	"mk8s.io/mk/sdk/clustering"
+	"mk8s.io/mk/sdk/plugin"
+	"mk8s.io/mk/sdk/tokens"
+)
+
+// Plugins are the active plugins of a node. A plugin is started when it is
+// first asked for, and lives until the command ends.
+type Plugins interface {
+	Certs(ctx context.Context, authority string) (certs.Plugin, plugin.Identity, error)
+	Tokens(ctx context.Context) (tokens.Plugin, plugin.Identity, error)
+	Clustering(ctx context.Context) (clustering.Plugin, plugin.Identity, error)
+	// Addons is the plugin of that name.
+	Addons(ctx context.Context, name string) (addons.Plugin, plugin.Identity, error)
+}
