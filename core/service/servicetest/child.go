@@ -146,7 +146,7 @@ func (b Behavior) dump() error {
 	}
 	// A shell tells what else was inherited, and the soft limit: Go opens
 	// files of its own and raises its limit.
-	cmd := exec.Command("/bin/sh", "-c", "ulimit -n; for f in /proc/$$/fd/*; do readlink $f; done")
+	cmd := exec.Command("/bin/sh", "-c", "ulimit -n; for f in /proc/$$/fd/*; do readlink $f; done; true")
 	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	told, err := cmd.Output()
 	if err != nil {

@@ -40,7 +40,7 @@ func Run(t *testing.T, construct Constructor) {
 		"starts, tells and stops":                        startsAndStops,
 		"starts in order and stops in the reverse":       order,
 		"starts again what was killed":                   restartsKilled,
-		"start outlives a few crashes":                   fewCrashes,
+		"start outlives a crash":                         oneCrash,
 		"start gives up with the error line":             alwaysCrashes,
 		"start of a missing program is an error":         missingProgram,
 		"start ends with its context":                    neverReady,

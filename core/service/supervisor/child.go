@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/logfile"
@@ -129,4 +132,24 @@ func reap(p *os.Process) string {
 		return "exit status unknown"
 	}
 	return st.String()
+}
+
+// keepFiles sees to it that files which this process was given by whoever
+// started it, such as a shell's pipes, are not passed on: those that Go opens
+// never are.
+func keepFiles() error {
+	err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir("/proc/self/fd") // before Linux 5.11
+	if err != nil {
+		return fmt.Errorf("keep open files from children: %w", err)
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }

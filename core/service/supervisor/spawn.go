@@ -53,6 +53,9 @@ func Spawn(ctx context.Context, p Program) error {
 }
 
 func (p Program) start() (*process.Process, error) {
+	if err := keepFiles(); err != nil {
+		return nil, err
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, fmt.Errorf("open standard input: %w", err)

@@ -73,6 +73,9 @@ type supervisor struct {
 // be called twice at a time for one folder: ErrRunning.
 func Run(ctx context.Context, opts Options) error {
 	opts.setDefaults()
+	if err := keepFiles(); err != nil {
+		return err
+	}
 	for dir, mode := range map[string]os.FileMode{opts.RunDir: 0o755, filepath.Dir(opts.StateFile): 0o700, opts.LogDir: 0o750} {
 		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("start supervisor: %w", err)
