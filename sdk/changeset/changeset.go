@@ -33,6 +33,7 @@ type Operation struct {
 // Action is one of the types below.
 type Action interface {
 	check(l *list)           // names the action's faults
+	put(f *operationForm)    // where it stands in JSON
 	show() (verb, to string) // what is done to what, without values
 }
 

@@ -40,6 +40,9 @@ func (c ChangeSet) Validate() error {
 }
 
 func (o Operation) size() int {
+	if o.Action == nil || isNil(o.Action) {
+		return 0
+	}
 	switch a := o.Action.(type) {
 	case *WriteFile:
 		return len(a.Content)
