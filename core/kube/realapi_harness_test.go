@@ -32,6 +32,9 @@ const insideEnv = "MK_REALAPI_INSIDE"
 
 const advertised = "192.0.2.7"
 
+// certificateEnv names a certificate that a test may hand out.
+const certificateEnv = "MK_REALAPI_CERTIFICATE"
+
 // realClient is the one real API server of all tests, found after TestMain has started it.
 var realClient *Client
 
@@ -66,6 +69,10 @@ func runWithServer(m *testing.M) int {
 	defer s.stop()
 	if err := s.start(); err != nil {
 		fmt.Fprintln(os.Stderr, "real API:", err, "\n", s.tail())
+		return 1
+	}
+	if err := os.Setenv(certificateEnv, s.path("admin.crt")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	code := m.Run()
