@@ -2,8 +2,8 @@ package lockfile
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/Masterminds/semver/v3"
 
@@ -136,5 +136,6 @@ func slotFault(kind, authority string) string {
 
 // ValidDigest says whether s is "sha256:" and 64 digits of lower-case hex.
 func ValidDigest(s string) bool {
-	return regexp.MustCompile(`^sha256:[0-9a-f]{64}$`).MatchString(s)
+	hex, ok := strings.CutPrefix(s, "sha256:")
+	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
 }
