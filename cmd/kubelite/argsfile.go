@@ -1,8 +1,6 @@
 package main
 
-import (
-	"mk8s.io/mk/core/args"
-)
+import "mk8s.io/mk/core/args"
 
 // loadArgs reads an args file.
 func loadArgs(path string) ([]string, error) {
