@@ -164,3 +164,8 @@ func (fake) Health(context.Context) error                          { return erro
 func (fake) Forget(context.Context, plugin.Call) error {
 	return &plugin.Error{Reason: plugin.TokenUsed, Message: "used", Next: "mk reset"}
 }
+
+func TestTheExampleConforms(t *testing.T) {
+	t.Parallel()
+	sdktest.Conformance(t, nil, sdktest.Build(t, "./testdata/example"), nil)
+}
