@@ -31,7 +31,7 @@ func (b base) Health(ctx context.Context) error {
 		return answered(err)
 	}
 	if !m.GetHealthy() {
-		return plugin.Errorf(plugin.Unavailable, "not healthy: %s", m.GetMessage())
+		return plugin.Errorf(plugin.Unavailable, "not healthy: %s", wire.Clean(m.GetMessage()))
 	}
 	return nil
 }

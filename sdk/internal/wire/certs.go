@@ -129,7 +129,7 @@ func toSignResult(m *certsv1.SignResult) (certs.SignResult, error) {
 		}
 		r.Pending = &plugin.NotYet{RetryAfter: d, WaitingFor: o.Pending.GetWaitingFor()}
 	case *certsv1.SignResult_Refused:
-		r.Refused = &certs.Refused{Reason: toReason(o.Refused.GetReason()), Message: clean(o.Refused.GetMessage())}
+		r.Refused = &certs.Refused{Reason: toReason(o.Refused.GetReason()), Message: Clean(o.Refused.GetMessage())}
 	default:
 		return r, errors.New("no outcome that this version knows")
 	}

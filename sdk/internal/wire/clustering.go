@@ -98,7 +98,7 @@ func ToVerdict(m *clusteringv1.AdmitResponse) (clustering.Verdict, error) {
 		return clustering.Verdict{NotYet: y}, err
 	case *clusteringv1.AdmitResponse_Denied:
 		return clustering.Verdict{Denied: &clustering.Denied{
-			Reason: toReason(v.Denied.GetReason()), Message: clean(v.Denied.GetMessage())}}, nil
+			Reason: toReason(v.Denied.GetReason()), Message: Clean(v.Denied.GetMessage())}}, nil
 	}
 	return clustering.Verdict{}, errors.New("no verdict that this version knows")
 }

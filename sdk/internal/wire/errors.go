@@ -30,17 +30,17 @@ func Status(err error) error {
 	if _, named := errors.AsType[*plugin.Error](err); !named {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):
-			return status.Error(codes.DeadlineExceeded, clean(err.Error()))
+			return status.Error(codes.DeadlineExceeded, Clean(err.Error()))
 		case errors.Is(err, context.Canceled):
-			return status.Error(codes.Canceled, clean(err.Error()))
+			return status.Error(codes.Canceled, Clean(err.Error()))
 		}
 	}
 	reason := plugin.ReasonOf(err)
 	info := &errdetails.ErrorInfo{Domain: Domain, Reason: string(reason)}
 	if e, ok := errors.AsType[*plugin.Error](err); ok && e.Next != "" {
-		info.Metadata = map[string]string{nextKey: clean(e.Next)}
+		info.Metadata = map[string]string{nextKey: Clean(e.Next)}
 	}
-	s := status.New(code(reason), clean(err.Error()))
+	s := status.New(code(reason), Clean(err.Error()))
 	if with, detailErr := s.WithDetails(info); detailErr == nil {
 		s = with
 	}
@@ -93,12 +93,12 @@ func FromStatus(err error) error {
 	if !ok {
 		return err
 	}
-	r := &remote{status: s, said: &plugin.Error{Reason: plugin.Internal, Message: clean(s.Message())}}
+	r := &remote{status: s, said: &plugin.Error{Reason: plugin.Internal, Message: Clean(s.Message())}}
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
 			r.spoken = true
 			r.said.Reason = toReason(info.GetReason())
-			r.said.Next = clean(info.GetMetadata()[nextKey])
+			r.said.Next = Clean(info.GetMetadata()[nextKey])
 			return r
 		}
 	}
@@ -137,9 +137,9 @@ func toReason(s string) plugin.Reason {
 	return plugin.Reason(s)
 }
 
-// clean bounds a text of the other side and takes out what a terminal would
+// Clean bounds a text of the other side and takes out what a terminal would
 // obey.
-func clean(s string) string {
+func Clean(s string) string {
 	if len(s) > maxMessage {
 		s = s[:maxMessage] + " …"
 	}
