@@ -55,9 +55,9 @@ type Objects interface {
 	Wait(ctx context.Context, w changeset.Wait, progress func(string)) error
 }
 
-// Plugins computes the lock file that makes a plugin active.
+// Plugins computes the lock file that makes plugins active, all at once.
 type Plugins interface {
-	Activate(ctx context.Context, a changeset.ActivatePlugin) (File, error)
+	Activate(ctx context.Context, all []changeset.ActivatePlugin) (File, error)
 }
 
 // Engine applies ChangeSets to one node. Its fields are set once; the ones

@@ -32,6 +32,7 @@ type planner struct {
 	order    []string // services in the order in which their args were touched
 	owners   *args.Owners
 	restarts []string
+	activate []changeset.ActivatePlugin
 	certsAt  int // index of the certs entry + 1
 }
 
@@ -42,11 +43,11 @@ func (p *planner) plan(ctx context.Context, cs changeset.ChangeSet, issued map[i
 		return nil, err
 	}
 	for i, op := range cs.Operations {
-		if err := p.operation(ctx, op, issued[i], running); err != nil {
+		if err := p.operation(op, issued[i], running); err != nil {
 			return nil, fmt.Errorf("change %s, operation %d: %w", p.id, i+1, err)
 		}
 	}
-	if err := p.flushArgs(); err != nil {
+	if err := errors.Join(p.flushArgs(), p.flushPlugins(ctx)); err != nil {
 		return nil, err
 	}
 	if err := p.certs(); err != nil {
@@ -73,7 +74,7 @@ func (p *planner) running(ctx context.Context, cs changeset.ChangeSet) (map[stri
 	return nil, nil
 }
 
-func (p *planner) operation(ctx context.Context, op changeset.Operation, issued []File, running map[string]bool) error {
+func (p *planner) operation(op changeset.Operation, issued []File, running map[string]bool) error {
 	for _, f := range issued {
 		if err := p.write(f); err != nil {
 			return err
@@ -101,13 +102,21 @@ func (p *planner) operation(ctx context.Context, op changeset.Operation, issued 
 	case *changeset.ControlService:
 		p.service(a, running)
 	case *changeset.ActivatePlugin:
-		f, err := p.engine.Plugins.Activate(ctx, *a)
-		if err != nil {
-			return err
-		}
-		return p.write(f)
+		p.activate = append(p.activate, *a)
 	}
 	return nil
+}
+
+// flushPlugins writes the lock file once for all activations.
+func (p *planner) flushPlugins(ctx context.Context) error {
+	if len(p.activate) == 0 {
+		return nil
+	}
+	f, err := p.engine.Plugins.Activate(ctx, p.activate)
+	if err != nil {
+		return err
+	}
+	return p.write(f)
 }
 
 func (p *planner) service(a *changeset.ControlService, running map[string]bool) {

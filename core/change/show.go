@@ -20,7 +20,7 @@ type Line struct {
 func (e *Engine) Preview(cs changeset.ChangeSet) ([]Line, error) {
 	lines := make([]Line, 0, len(cs.Operations))
 	for _, op := range cs.Operations {
-		l := Line{Verb: changeset.Verb(op.Action), Target: changeset.Target(op.Action), Why: op.Why}
+		l := Line{Verb: op.Verb(), Target: op.Target(), Why: op.Why}
 		effect, err := e.effect(op.Action)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", l.Verb, l.Target, err)

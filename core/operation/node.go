@@ -1,0 +1,321 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/supervisor"
+	"mk8s.io/mk/core/service/systemd"
+	"mk8s.io/mk/core/settings"
+	"mk8s.io/mk/pluginsdir"
+	"mk8s.io/mk/pluginsdir/manifest"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// Options say which node and on whose behalf.
+type Options struct {
+	Root       string // the node's root folder
+	Executable string // mk itself: its programs lie beside it, and it is the agent's
+	Version    string
+	Built      time.Time
+	Command    []string // as typed, without secrets
+	Verb       string
+	User       string
+	Settings   map[string]string // given by flags
+	Env        func(string) string
+	Progress   Progress
+	Waiting    func(lock.Owner)
+	Log        hclog.Logger
+	Now        func() time.Time
+}
+
+// Node is one node, open for operations. Nothing is started or connected
+// before it is needed; Close ends what was.
+type Node struct {
+	Options
+	Root     *node.Root
+	Record   *node.Record // nil before the first start
+	Settings *settings.Settings
+	Programs node.Programs
+	Machine  defaults.Machine
+	Dir      *pluginsdir.Dir
+	Plugins  Plugins
+	Issuer   *Issuer
+	Engine   *change.Engine
+	Journal  *Journal
+
+	set      *PluginSet
+	services service.Controller
+
+	mu   sync.Mutex
+	kube *kube.Client
+}
+
+// ErrNoNode says that there is no node in the root folder.
+var ErrNoNode = errors.New("no node was ever started here")
+
+// OpenNode opens the node of a root folder. The error is ErrNoNode where there is
+// none. It changes nothing.
+func OpenNode(o Options) (*Node, error) {
+	set, opts, err := readSettings(o)
+	if err != nil {
+		return nil, err
+	}
+	root, err := node.Open(o.Root, opts)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", o.Root, ErrNoNode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return assemble(o, root, set)
+}
+
+// CreateNode makes the root folder, or completes it, and opens it.
+func CreateNode(o Options) (*Node, error) {
+	set, opts, err := readSettings(o)
+	if err != nil {
+		return nil, err
+	}
+	root, err := node.Create(o.Root, opts)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(o, root, set)
+}
+
+func readSettings(o Options) (*settings.Settings, node.Options, error) {
+	set, err := settings.Load(o.Root+"/settings.yaml", o.Env)
+	if err != nil {
+		return nil, node.Options{}, err
+	}
+	for k, v := range o.Settings {
+		if err := set.Override(k, v); err != nil {
+			return nil, node.Options{}, err
+		}
+	}
+	group, err := set.Get("group")
+	if err != nil {
+		return nil, node.Options{}, err
+	}
+	gid, name, err := node.AdminGroup(group.Value)
+	if err != nil {
+		return nil, node.Options{}, err
+	}
+	return set, node.Options{GID: gid, Group: name}, nil
+}
+
+func assemble(o Options, root *node.Root, set *settings.Settings) (*Node, error) {
+	n := &Node{Options: o, Root: root, Settings: set, Machine: defaults.Detect()}
+	if n.Log == nil {
+		n.Log = hclog.New(&hclog.LoggerOptions{Level: hclog.Off, Output: io.Discard})
+	}
+	record, err := root.LoadRecord()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, root.Close())
+	}
+	if err == nil {
+		n.Record = record
+	}
+	if n.Programs, err = node.FindPrograms(o.Executable); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if n.services, err = n.controller(); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	n.Dir = pluginsdir.New(root.Plugins(), pluginFiles{root})
+	n.set = &PluginSet{Root: root, Dir: n.Dir, Log: n.Log, ClusterID: n.clusterID}
+	n.Plugins = n.set
+	n.wire()
+	return n, nil
+}
+
+// wire connects what an operation uses; the record may be set later.
+func (n *Node) wire() {
+	owner := lock.Owner{PID: os.Getpid(), User: n.User, Verb: n.Verb, Since: n.Now()}
+	n.Issuer = &Issuer{Root: n.Root, Record: n.Record, Plugins: n.Plugins, Now: n.Now, Floor: n.Built, KeyType: n.keyType()}
+	n.Engine = &change.Engine{
+		Root: n.Root, Owner: owner, Issuer: n.Issuer, Services: &serviceChanges{n}, Objects: &objectChanges{n},
+		Plugins: &pluginChanges{n}, Progress: n.detail, Waiting: n.Waiting,
+	}
+	n.Journal = &Journal{
+		Root: n.Root, Engine: n.Engine, Owner: owner, Command: n.Command, Progress: n.Progress, Waiting: n.Waiting,
+		Now: n.Now, NewID: node.NewID, Check: n.checkGrants,
+	}
+}
+
+func (n *Node) detail(text string) {
+	if n.Progress != nil {
+		n.Progress.Detail(text)
+	}
+}
+
+func (n *Node) keyType() pki.KeyType {
+	v, err := n.Settings.Get("key-type")
+	if err != nil {
+		return pki.ECDSAP256
+	}
+	kt, err := pki.ParseKeyType(v.Value)
+	if err != nil {
+		return pki.ECDSAP256
+	}
+	return kt
+}
+
+func (n *Node) clusterID() string {
+	if n.Record == nil {
+		return ""
+	}
+	return n.Record.ClusterID
+}
+
+// setRecord makes a record the node's.
+func (n *Node) setRecord(r *node.Record) {
+	n.Record, n.Issuer.Record = r, r
+}
+
+// Close ends the plugins and connections that were needed.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	if n.kube != nil {
+		n.kube.Close()
+	}
+	n.mu.Unlock()
+	return errors.Join(n.set.Close(), n.Root.Close())
+}
+
+// Embedded reports whether mk's own supervisor keeps the services up.
+func (n *Node) Embedded() bool {
+	v, err := n.Settings.Get("supervisor")
+	if err != nil || v.Value == "auto" {
+		return !systemd.Detect()
+	}
+	return v.Value == "embedded"
+}
+
+func (n *Node) controller() (service.Controller, error) {
+	if n.Embedded() {
+		return supervisor.NewClient(n.Root.RunDir()), nil
+	}
+	id := n.Root.ID()
+	if n.Root.Dir() == node.DefaultDir {
+		id = ""
+	}
+	return systemd.New(systemd.Options{ID: id, LogDir: n.Root.Path("var/log"), StateFile: n.Root.Path("var/services.json")})
+}
+
+// Services controls the node's services.
+func (n *Node) Services() service.Controller { return n.services }
+
+// Defaults are the defaults of this node. The record must be there.
+func (n *Node) Defaults() defaults.Node {
+	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage}
+}
+
+// PauseImage is the image of every pod's sandbox; it comes with mk.
+const PauseImage = "mk8s.io/pause:1.0.0"
+
+// Kube is a client of this node's API server with the admin's rights.
+func (n *Node) Kube() (*kube.Client, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.kube == nil {
+		c, err := kube.ConnectFile(n.Root.Credentials("client.config"), kube.Options{Version: n.Version})
+		if err != nil {
+			return nil, err
+		}
+		n.kube = c
+	}
+	return n.kube, nil
+}
+
+// HostContracts are what this mk offers to plugins.
+func HostContracts(version string) manifest.Host {
+	h := manifest.Host{Version: version, OS: runtime.GOOS, Arch: runtime.GOARCH}
+	for _, k := range plugin.Kinds() {
+		h.Contracts = append(h.Contracts, plugin.Contract(k))
+	}
+	return h
+}
+
+// pluginFiles writes the small files of the plugins folder through the root.
+type pluginFiles struct{ root *node.Root }
+
+// WriteFile replaces a file; missing folders are made.
+func (f pluginFiles) WriteFile(name string, data []byte, mode fs.FileMode) error {
+	full := "plugins/" + name
+	if dir := folderOf(full); dir != "" {
+		if err := f.root.MkdirAll(dir, node.Perm{Mode: 0o711, UID: -1, GID: -1}); err != nil {
+			return err
+		}
+	}
+	p := node.Perm{Mode: mode, UID: -1, GID: -1}
+	if mode&0o040 != 0 {
+		p = f.root.Secret()
+	}
+	return f.root.WriteFile(full, data, p)
+}
+
+// Remove removes a file; one that is not there is no error.
+func (f pluginFiles) Remove(name string) error { return f.root.RemoveAll("plugins/" + name) }
+
+func folderOf(name string) string {
+	for i := len(name) - 1; i >= 0; i-- {
+		if name[i] == '/' {
+			return name[:i]
+		}
+	}
+	return ""
+}
+
+// Facts are what questions carry of this node.
+func (n *Node) Facts(_ context.Context, g plugin.Grants) (plugin.Node, error) {
+	r := n.Record
+	facts := plugin.Node{
+		Name: r.Name, Role: string(r.Role), Address: r.Address, Addresses: r.Addresses, Hostname: hostname(),
+		Versions: map[string]string{"mk": n.Version, "kubernetes": KubernetesVersion},
+		Files:    map[string][]byte{},
+		Cluster: plugin.Cluster{
+			ID: r.ClusterID, PodCIDR: r.Network.PodCIDR, ServiceCIDR: r.Network.ServiceCIDR, DNSAddress: r.Network.DNS,
+			DNSDomain: r.Network.Domain, APIPort: uint32(r.Network.APIPort), AgentPort: uint32(r.Network.AgentPort), //nolint:gosec // checked by the record
+		},
+	}
+	for _, name := range g.FilesRead {
+		data, err := n.Root.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return facts, err
+		}
+		facts.Files[name] = data
+	}
+	return facts, nil
+}
+
+// KubernetesVersion is the version that cmd/kubelite is built from.
+const KubernetesVersion = "v1.36.3"
+
+func hostname() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return h
+}

@@ -1,0 +1,61 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// checkObjects reports the objects of a manifest that no grant names.
+func checkObjects(manifests []byte, grants []plugin.ObjectGrant) error {
+	objects, err := kube.ParseManifests(manifests, "manifests")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range objects {
+		r := o.Ref()
+		if !slices.ContainsFunc(grants, func(g plugin.ObjectGrant) bool { return covers(g, r) }) {
+			errs = append(errs, fmt.Errorf("%s needs a grant for %s in group %q, namespace %q", r, r.Kind, r.Group, r.Namespace))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func covers(g plugin.ObjectGrant, r kube.Ref) bool {
+	if g.Group != "*" && g.Group != r.Group {
+		return false
+	}
+	if !slices.Contains(g.Kinds, "*") && !slices.Contains(g.Kinds, r.Kind) {
+		return false
+	}
+	if r.Namespace == "" {
+		return len(g.Namespaces) == 0 || slices.Contains(g.Namespaces, "*")
+	}
+	return slices.Contains(g.Namespaces, "*") || slices.Contains(g.Namespaces, r.Namespace)
+}
+
+// waitAddress waits until an address accepts connections.
+func waitAddress(ctx context.Context, addr string) error {
+	pause := 50 * time.Millisecond
+	for {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return conn.Close()
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+			pause = min(2*pause, time.Second)
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%s does not accept connections: %w", addr, err)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package operation
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/sdk/changeset"
+)
+
+// readyTimeout bounds the wait for a node where nobody named another.
+const readyTimeout = 10 * time.Minute
+
+// systemManifests are the objects of mk's own: its namespace and what its
+// programs may do.
+//
+//go:embed system.yaml
+var systemManifests []byte
+
+// becomeReady waits for the API server, puts mk's own objects and images in
+// place, and waits until the node is Ready.
+func (n *Node) becomeReady(ctx context.Context, r *Run) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	c, err := n.Kube()
+	if err != nil {
+		return err
+	}
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.importImages(both) })
+	err = r.Step(ctx, "wait for the API server", func(ctx context.Context) error { return c.WaitReady(ctx, n.detail) })
+	if err = errors.Join(err, group.Wait()); err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	if err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error { return n.writeSystem(ctx, c) }); err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	err = r.Step(ctx, "wait for the node", func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
+	if err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	return nil
+}
+
+// NotReadyError says which service keeps the node from being Ready.
+type NotReadyError struct {
+	Service   string
+	State     string
+	Restarts  int
+	LastError string
+	Err       error
+}
+
+// Error names the service and its last error.
+func (e *NotReadyError) Error() string {
+	s := fmt.Sprintf("not ready: %s is %s", e.Service, e.State)
+	if e.Restarts > 0 {
+		s += fmt.Sprintf(", started again %d times", e.Restarts)
+	}
+	if e.LastError != "" {
+		s += ": " + e.LastError
+	}
+	return s
+}
+
+// Unwrap gives what was waited for.
+func (e *NotReadyError) Unwrap() error { return e.Err }
+
+// whyNotReady finds the service that is to blame.
+func (n *Node) whyNotReady(ctx context.Context, err error) error {
+	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	list, statusErr := n.services.Status(ask)
+	if statusErr != nil {
+		return errors.Join(err, statusErr)
+	}
+	for _, s := range list {
+		if s.State != "running" || s.Restarts > 0 {
+			return &NotReadyError{Service: s.Name, State: string(s.State), Restarts: s.Restarts, LastError: s.LastError, Err: err}
+		}
+	}
+	return err
+}
+
+// writeSystem applies mk's own objects and, once, generation 1 of what the
+// cluster wants.
+func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
+	objects, err := kube.ParseManifests(systemManifests, "system.yaml")
+	if err != nil {
+		return err
+	}
+	if _, err := c.Apply(ctx, kube.ApplyRequest{Inventory: "mk-system", Objects: objects, Prune: true}); err != nil {
+		return err
+	}
+	if _, err := c.ReadDocument(ctx, kube.SecretDocument, Namespace, wantedName); !kube.NotFound(err) {
+		return err
+	}
+	return n.want(ctx, []changeset.Operation{})
+}
+
+// importImages gives containerd the images that came with mk. What it has
+// already costs one question.
+func (n *Node) importImages(ctx context.Context) error {
+	files, err := filepath.Glob(filepath.Join(n.Programs.Images(), "*.tar"))
+	if err != nil {
+		return fmt.Errorf("find the images that ship with mk: %w", err)
+	}
+	done := n.Root.Path("var/images.imported")
+	want := imagesStamp(files)
+	if have, err := os.ReadFile(done); err == nil && string(have) == want {
+		return nil
+	}
+	for _, f := range slices.Sorted(slices.Values(files)) {
+		n.detail("import " + filepath.Base(f))
+		cmd := exec.CommandContext(ctx, n.Programs.Bin("ctr"), "--address", n.Defaults().ContainerdSocket(),
+			"--namespace", "k8s.io", "images", "import", "--local", f)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("import %s: %w: %s", f, err, strings.TrimSpace(string(out)))
+		}
+	}
+	return n.Root.WriteFile("var/images.imported", []byte(want), n.Root.Public())
+}
+
+// imagesStamp changes when a file of images does.
+func imagesStamp(files []string) string {
+	var b strings.Builder
+	for _, f := range slices.Sorted(slices.Values(files)) {
+		if info, err := os.Stat(f); err == nil {
+			fmt.Fprintf(&b, "%s %d %d\n", filepath.Base(f), info.Size(), info.ModTime().Unix())
+		}
+	}
+	return b.String()
+}

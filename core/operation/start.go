@@ -1,0 +1,375 @@
+package operation
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/netinfo"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/service/supervisor"
+	"mk8s.io/mk/pluginsdir"
+	"mk8s.io/mk/sdk/certs"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/clustering"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// StartOptions are what a start may be told. All but Boot and NoWait count
+// for the first start only; later they must agree with the node's record.
+type StartOptions struct {
+	Name        string `json:"name,omitempty"`
+	Address     string `json:"address,omitempty"`
+	PodCIDR     string `json:"podCIDR,omitempty"`
+	ServiceCIDR string `json:"serviceCIDR,omitempty"`
+	CNI         string `json:"cni,omitempty"`
+	Auth        string `json:"auth,omitempty"`
+	NoBoot      bool   `json:"noBoot,omitempty"` // do not come back with the machine
+	NoWait      bool   `json:"noWait,omitempty"`
+}
+
+// Start starts the node; the first time it makes it. It returns when the node
+// is Ready, or, with NoWait, when its services run.
+func (n *Node) Start(ctx context.Context, o StartOptions) error {
+	r, err := n.Journal.Begin(ctx, "start", o)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, n.start(ctx, r, o))
+}
+
+func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
+	if n.Record == nil || n.Record.ClusterID == "" {
+		if err := n.first(ctx, r, o); err != nil {
+			return err
+		}
+	}
+	if err := r.Step(ctx, "start the services", func(ctx context.Context) error { return n.startServices(ctx, o) }); err != nil {
+		return err
+	}
+	if o.NoWait {
+		return nil
+	}
+	return n.becomeReady(ctx, r)
+}
+
+// first makes the node: identity, plugins, authorities, datastore, files.
+func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
+	steps := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"find out name and addresses", func(ctx context.Context) error { return n.identify(ctx, o) }},
+		{"install the plugins", n.installShipped},
+		{"make the authorities", func(ctx context.Context) error { return n.bootstrap(ctx, r) }},
+		{"write the node's files", func(ctx context.Context) error { return n.configure(ctx, r) }},
+	}
+	for _, s := range steps {
+		if err := r.Step(ctx, s.name, s.do); err != nil {
+			return err
+		}
+	}
+	// From here on the node exists: the next start takes it as it is.
+	n.Record.ClusterID = r.Record.ID
+	return n.Root.SaveRecord(n.Record)
+}
+
+// identify writes the node's record.
+func (n *Node) identify(ctx context.Context, o StartOptions) error {
+	rec := n.Record
+	if rec == nil {
+		name := o.Name
+		if name == "" {
+			name = nodeName(hostname())
+		}
+		rec = node.NewRecord(name, n.Now())
+	}
+	set := func(to *string, value string) {
+		if value != "" {
+			*to = value
+		}
+	}
+	set(&rec.Name, o.Name)
+	set(&rec.Network.PodCIDR, o.PodCIDR)
+	set(&rec.Network.ServiceCIDR, o.ServiceCIDR)
+	set(&rec.Network.CNI, o.CNI)
+	set((*string)(&rec.Auth), o.Auth)
+	if err := n.addresses(ctx, rec, o.Address); err != nil {
+		return err
+	}
+	rec.Installed = n.Version
+	if err := rec.Check(); err != nil {
+		return err
+	}
+	if err := n.Root.SaveRecord(rec); err != nil {
+		return err
+	}
+	n.setRecord(rec)
+	return nil
+}
+
+// addresses finds the address that other nodes use, and all that certificates
+// should hold.
+func (n *Node) addresses(ctx context.Context, rec *node.Record, wanted string) error {
+	rec.Address = wanted
+	if wanted == "" {
+		a, _, err := netinfo.Default(ctx)
+		if err != nil {
+			return err
+		}
+		rec.Address = a.String()
+	}
+	all, err := netinfo.Addresses(ctx)
+	if err != nil {
+		return err
+	}
+	rec.Addresses = nil
+	for _, a := range all {
+		if s := a.String(); s != rec.Address {
+			rec.Addresses = append(rec.Addresses, s)
+		}
+	}
+	return nil
+}
+
+// installShipped puts the plugins that came with mk into the store.
+func (n *Node) installShipped(ctx context.Context) error {
+	_, err := n.Dir.InstallShipped(ctx, n.Programs.Plugins(), pluginsdir.Options{
+		Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(),
+	})
+	return err
+}
+
+// bootstrap has every authority made, at once.
+func (n *Node) bootstrap(ctx context.Context, r *Run) error {
+	if err := n.Issuer.checkClock(n.Now()); err != nil {
+		return err
+	}
+	n.set.Prefetch(ctx, plugin.KindCerts, plugin.KindClustering)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, name := range certs.Names() {
+		group.Go(func() error {
+			p, who, err := n.Plugins.Certs(ctx, name)
+			if err != nil {
+				return err
+			}
+			a, err := p.Bootstrap(ctx, certs.BootstrapRequest{
+				Call: r.Call("bootstrap-" + name), Authority: name, Generation: 1, KeyType: string(n.Issuer.KeyType), Now: n.Now(),
+			})
+			if err != nil {
+				return fmt.Errorf("%s cannot make the authority %s: %w", who, name, err)
+			}
+			n.Issuer.remember(a)
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// configure applies one ChangeSet: what the clustering plugin wants for the
+// datastore, and all of the core's own files.
+func (n *Node) configure(ctx context.Context, r *Run) error {
+	c, who, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return err
+	}
+	grants, err := n.grantsOf(who)
+	if err != nil {
+		return err
+	}
+	facts, err := n.Facts(ctx, grants)
+	if err != nil {
+		return err
+	}
+	facts.Cluster.ID = r.Record.ID
+	return r.Ask(ctx, "init", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
+		return c.Init(ctx, clustering.InitRequest{Call: call, Node: facts})
+	}, func(cs changeset.ChangeSet) (changeset.ChangeSet, error) {
+		own, err := n.ownFiles(ctx, r)
+		return changeset.ChangeSet{Operations: append(own, cs.Operations...)}, err
+	})
+}
+
+func (n *Node) grantsOf(who plugin.Identity) (plugin.Grants, error) {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return plugin.Grants{}, err
+	}
+	for _, i := range lock.Installed {
+		if i.Kind == who.Kind && i.Name == who.Name && i.Version == who.Version {
+			return i.Grants, nil
+		}
+	}
+	return plugin.Grants{}, fmt.Errorf("%s %s is not installed", who, who.Version)
+}
+
+// ownFiles are the operations that the core adds to a first start.
+func (n *Node) ownFiles(ctx context.Context, r *Run) ([]changeset.Operation, error) {
+	var ops []changeset.Operation
+	add := func(a changeset.Action) { ops = append(ops, changeset.Operation{Action: a}) }
+	for _, f := range defaults.Folders() {
+		add(&changeset.MakeFolder{Path: f})
+	}
+	for _, name := range certs.Names() {
+		a, err := n.Issuer.Authority(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		add(&changeset.SetTrust{Authority: name, Bundle: a.ServerBundle})
+	}
+	if err := n.addServerConf(add); err != nil {
+		return nil, err
+	}
+	if err := n.addServiceAccountKey(add); err != nil {
+		return nil, err
+	}
+	if err := n.addDefaults(add); err != nil {
+		return nil, err
+	}
+	for _, p := range nodeProfiles(n.Record.Role) {
+		add(&changeset.IssueCertificate{Profile: p})
+	}
+	if n.Record.Auth == node.Token {
+		if err := n.addTokens(ctx, r, add); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range []string{"lite.lock", "ha-cluster"} {
+		add(&changeset.SetLock{Name: l})
+	}
+	return ops, nil
+}
+
+// nodeProfiles are the certificates that the core issues on a node; those of
+// the datastore are the clustering plugin's to ask for.
+func nodeProfiles(role node.Role) []string {
+	if role == node.Worker {
+		return []string{pki.Kubelet, pki.Proxy, pki.Flanneld, pki.NodeAgent}
+	}
+	return []string{
+		pki.Server, pki.FrontProxyClient, pki.Admin, pki.Controller, pki.Scheduler, pki.Proxy, pki.Kubelet,
+		pki.APIKubeletClient, pki.Flanneld, pki.NodeAgent,
+	}
+}
+
+// addServerConf writes csr.conf.template where people have none, and what is
+// rendered from it.
+func (n *Node) addServerConf(add func(changeset.Action)) error {
+	service, err := n.Issuer.serviceIPs()
+	if err != nil {
+		return err
+	}
+	if _, err := n.Root.Lstat(confTemplate); errors.Is(err, fs.ErrNotExist) {
+		add(&changeset.WriteFile{Path: confTemplate, Content: pki.DefaultTemplate(service...)})
+	}
+	rendered, err := n.Issuer.renderConf(service)
+	if err != nil {
+		return err
+	}
+	add(&changeset.WriteFile{Path: "certs/csr.conf.rendered", Content: rendered})
+	return nil
+}
+
+const serviceAccountKey = "certs/serviceaccount.key"
+
+// addServiceAccountKey makes the key that signs service account tokens: the
+// core's own, of RSA because every version of Kubernetes takes it.
+func (n *Node) addServiceAccountKey(add func(changeset.Action)) error {
+	if _, err := n.Root.Lstat(serviceAccountKey); err == nil {
+		return nil
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return fmt.Errorf("make the key of service accounts: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("make the key of service accounts: %w", err)
+	}
+	add(&changeset.WriteFile{Path: serviceAccountKey, Secret: true,
+		Content: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})})
+	return nil
+}
+
+// addDefaults writes the args and configuration files. What people wrote
+// before the first start stays theirs, option by option.
+func (n *Node) addDefaults(add func(changeset.Action)) error {
+	d := n.Defaults()
+	all := d.Arguments()
+	for _, s := range d.Services() {
+		if _, err := n.Root.Lstat("args/" + s); errors.Is(err, fs.ErrNotExist) {
+			add(&changeset.WriteFile{Path: "args/" + s, Content: defaults.Render(s, all[s]), Secret: true})
+			continue
+		}
+		missing, err := n.missingOptions(s, all[s])
+		if err != nil {
+			return err
+		}
+		for _, o := range missing {
+			a := &changeset.SetArgument{Service: s, Option: o.Name, Value: &o.Value}
+			if o.Bare {
+				a.Value = nil
+			}
+			add(a)
+		}
+	}
+	files, err := d.Files()
+	if err != nil {
+		return err
+	}
+	for _, name := range sortedNames(files) {
+		add(&changeset.WriteFile{Path: name, Content: files[name]})
+	}
+	return nil
+}
+
+// supervisorEnv is the whole environment of the embedded supervisor.
+var supervisorEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"} //nolint:gochecknoglobals // a constant list
+
+// ensureManager makes sure that there is someone to start services.
+func (n *Node) ensureManager(ctx context.Context) error {
+	if !n.Embedded() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return supervisor.Spawn(ctx, supervisor.Program{
+		Path: n.Executable, Args: []string{"--root=" + n.Root.Dir(), "daemon"}, Env: supervisorEnv,
+		RunDir: n.Root.RunDir(), LogFile: n.Root.Logs("mk"),
+	})
+}
+
+func (n *Node) startServices(ctx context.Context, o StartOptions) error {
+	if err := prepareMachine(n.Root, n.Machine); err != nil {
+		return err
+	}
+	if err := n.ensureManager(ctx); err != nil {
+		return err
+	}
+	if n.Record.Stopped {
+		n.Record.Stopped, n.Record.StoppedAt = false, time.Time{}
+		if err := n.Root.SaveRecord(n.Record); err != nil {
+			return err
+		}
+	}
+	if err := n.Root.RemoveAll("var/lock/stopped.lock"); err != nil {
+		return err
+	}
+	if err := n.refreshServices(ctx); err != nil {
+		return err
+	}
+	if err := n.services.Start(ctx, n.serviceNames()...); err != nil {
+		return err
+	}
+	return (&serviceChanges{n}).Boot(ctx, !o.NoBoot, n.serviceNames()...)
+}

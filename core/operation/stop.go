@@ -1,0 +1,131 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/remains"
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/supervisor"
+)
+
+// stopTimeout bounds a stop: services have 40 s each, most of them at once.
+const stopTimeout = 3 * time.Minute
+
+// StopOptions are what a stop may be told.
+type StopOptions struct {
+	Drain bool `json:"drain,omitempty"` // move pods elsewhere first
+}
+
+// Stop stops the node and leaves nothing of it running. Its data stay: the
+// next start brings the same pods back.
+func (n *Node) Stop(ctx context.Context, o StopOptions) error {
+	r, err := n.Journal.Begin(ctx, "stop", o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	return r.End(ctx, n.stop(ctx, r, o))
+}
+
+func (n *Node) stop(ctx context.Context, r *Run, o StopOptions) error {
+	if o.Drain {
+		if err := r.Step(ctx, "drain the node", n.drain); err != nil {
+			return err
+		}
+	}
+	// Said before it is done: a stop that is killed is still a stop.
+	if !n.Record.Stopped {
+		n.Record.Stopped, n.Record.StoppedAt = true, n.Now().UTC()
+		if err := n.Root.SaveRecord(n.Record); err != nil {
+			return err
+		}
+	}
+	if err := n.Root.WriteFile("var/lock/stopped.lock", nil, n.Root.Public()); err != nil {
+		return err
+	}
+	if err := r.Step(ctx, "stop the services", n.stopServices); err != nil {
+		return err
+	}
+	return r.Step(ctx, "remove what pods left", n.clearRemains)
+}
+
+func (n *Node) drain(ctx context.Context) error {
+	c, err := n.Kube()
+	if err != nil {
+		return err
+	}
+	return c.Drain(ctx, n.Record.Name, kube.DrainOptions{}, n.detail)
+}
+
+// stopServices stops all services and, where it is mk's own, their supervisor.
+func (n *Node) stopServices(ctx context.Context) error {
+	if err := notRunning(n.services.Stop(ctx)); err != nil {
+		return err
+	}
+	if err := (&serviceChanges{n}).Boot(ctx, false, n.serviceNames()...); err != nil {
+		return err
+	}
+	s, ok := n.services.(*supervisor.Client)
+	if !ok {
+		return nil
+	}
+	if err := notRunning(s.Handover(ctx)); err != nil {
+		return err
+	}
+	return waitGone(ctx, s)
+}
+
+// waitGone waits until the supervisor's process has let go of its socket.
+func waitGone(ctx context.Context, s *supervisor.Client) error {
+	for {
+		if _, err := s.Status(ctx); errors.Is(err, service.ErrNotRunning) {
+			return nil
+		}
+		t := time.NewTimer(20 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("wait for the supervisor to end: %w", ctx.Err())
+		}
+	}
+}
+
+func (n *Node) clearRemains(ctx context.Context) error {
+	d := n.Defaults()
+	return remains.Clear(ctx, remains.Node{
+		Shim: n.Programs.Bin("containerd-shim-runc-v2"), Socket: d.ContainerdSocket(), Cgroup: n.Root.CgroupRoot(),
+		Folders: []string{n.Root.RunDir(), n.Root.Path("var/lib")},
+		Links:   []string{defaults.Bridge, "flannel.1", "flannel-v6.1"},
+	})
+}
+
+// Restart restarts services; without names all of them.
+func (n *Node) Restart(ctx context.Context, names ...string) error {
+	r, err := n.Journal.Begin(ctx, "restart", names)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Step(ctx, "restart", func(ctx context.Context) error {
+		if err := n.ensureManager(ctx); err != nil {
+			return err
+		}
+		if err := n.refreshServices(ctx); err != nil {
+			return err
+		}
+		var services []string
+		for _, name := range names {
+			services = append(services, service.Alias(name))
+		}
+		if len(services) == 0 {
+			services = n.serviceNames()
+		}
+		return n.services.Restart(ctx, services...)
+	}))
+}
