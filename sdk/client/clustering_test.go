@@ -57,7 +57,9 @@ func TestClusteringAcrossTheWire(t *testing.T) {
 // strategy answers each question with something to recognize.
 type strategy struct{}
 
-func (strategy) Describe(context.Context) (plugin.Description, error)  { return plugin.Description{}, nil }
+func (strategy) Describe(context.Context) (plugin.Description, error) {
+	return plugin.Description{}, nil
+}
 func (strategy) Configure(context.Context, plugin.Configuration) error { return nil }
 func (strategy) Health(context.Context) error                          { return nil }
 func (strategy) Forget(context.Context, plugin.Call) error             { return nil }
