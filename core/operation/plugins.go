@@ -1,0 +1,128 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mk8s.io/mk/pluginsdir"
+	"mk8s.io/mk/pluginsdir/lockfile"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// InstallPlugin puts the plugin in a folder into the store, after it was
+// tried in its cell. It activates nothing.
+func (n *Node) InstallPlugin(ctx context.Context, folder string, reinstall bool, consent func(*pluginsdir.Proposal) error) (*pluginsdir.Result, error) {
+	r, err := n.Journal.Begin(ctx, "plugin install", folder)
+	if err != nil {
+		return nil, err
+	}
+	var result *pluginsdir.Result
+	err = r.Step(ctx, "install the plugin", func(ctx context.Context) error {
+		result, err = n.Dir.Install(ctx, folder, pluginsdir.Options{
+			Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(), Reinstall: reinstall,
+			Consent: consent, Trial: n.set, Pins: n.pins(),
+		})
+		return err
+	})
+	return result, r.End(ctx, err)
+}
+
+// pins are the versions that an open operation needs.
+func (n *Node) pins() []lockfile.Pin { return nil }
+
+// ErrAuthorityInUse says that an authority cannot be exchanged like this.
+var ErrAuthorityInUse = errors.New("the cluster trusts it: exchanging it is a rotation, which this version of mk does not have")
+
+// UsePlugin makes an installed plugin the active one.
+func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority string) ([]lockfile.Flip, error) {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return nil, err
+	}
+	_, flips, err := lockfile.PlanActivate(lock, lockfile.Activation{
+		Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
+	})
+	if err != nil || len(flips) == 0 {
+		return nil, err
+	}
+	return flips, n.flip(ctx, "plugin use", flips)
+}
+
+// RollbackPlugin makes active what was active before.
+func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfile.Flip, error) {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return nil, err
+	}
+	_, flips, err := lockfile.PlanRollback(lock, kind, name, n.User, n.Now().UTC())
+	if err != nil || len(flips) == 0 {
+		return nil, err
+	}
+	return flips, n.flip(ctx, "plugin rollback", flips)
+}
+
+// FlipChanges are the operations of a flip.
+func FlipChanges(flips []lockfile.Flip) changeset.ChangeSet {
+	var cs changeset.ChangeSet
+	for _, f := range flips {
+		cs.Operations = append(cs.Operations, changeset.Operation{Action: &changeset.ActivatePlugin{
+			Kind: f.Kind, Name: f.To.Name, Digest: f.To.Digest, Authority: f.Authority,
+		}})
+	}
+	return cs
+}
+
+func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) error {
+	if n.started() {
+		for _, f := range flips {
+			if f.Kind == plugin.KindCerts && f.From.Name != f.To.Name {
+				return fmt.Errorf("certs/%s for %s: %w", f.To.Name, f.Authority, ErrAuthorityInUse)
+			}
+		}
+	}
+	r, err := n.Journal.Begin(ctx, verb, flips)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Step(ctx, verb, func(ctx context.Context) error {
+		if err := r.Apply(ctx, FlipChanges(flips)); err != nil {
+			return err
+		}
+		return n.describeActive(ctx)
+	}))
+}
+
+// started reports whether the node was ever started.
+func (n *Node) started() bool { return n.Record != nil && n.Record.ClusterID != "" }
+
+// RemovePlugin removes installed versions that nothing uses.
+func (n *Node) RemovePlugin(ctx context.Context, kind, name, constraint string) ([]lockfile.Installed, error) {
+	r, err := n.Journal.Begin(ctx, "plugin remove", []string{kind, name, constraint})
+	if err != nil {
+		return nil, err
+	}
+	var gone []lockfile.Installed
+	err = r.Step(ctx, "remove the plugin", func(ctx context.Context) error {
+		lock, err := n.Dir.Lock()
+		if err != nil {
+			return err
+		}
+		next, removed, err := lockfile.PlanRemove(lock, kind, name, constraint, n.pins())
+		if err != nil {
+			return err
+		}
+		if err := n.Dir.WriteLock(next); err != nil {
+			return err
+		}
+		gone = removed
+		_, err = n.Dir.Sweep(ctx)
+		return err
+	})
+	return gone, r.End(ctx, err)
+}
+
+// InstallShipped installs the plugins that came with mk, on a node that was
+// not started yet: so that another plugin can be made active before.
+func (n *Node) InstallShipped(ctx context.Context) error { return n.installShipped(ctx) }

@@ -1,0 +1,47 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"mk8s.io/mk/core/service"
+)
+
+// ResetOptions say how much goes.
+type ResetOptions struct {
+	All bool // the node's data too, not only what runs
+}
+
+// Reset stops the node and removes everything that it made: afterwards the
+// folder is like before the first start. It does not resume what is open.
+func (n *Node) Reset(ctx context.Context) error {
+	if n.Record != nil {
+		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		if err := n.stopServices(ctx); err != nil {
+			return err
+		}
+		if r, ok := n.services.(service.Remover); ok {
+			if err := notRunning(r.Remove(ctx, n.serviceNames()...)); err != nil {
+				return err
+			}
+		}
+		if err := n.clearRemains(ctx); err != nil {
+			return err
+		}
+	}
+	entries, err := n.Root.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, n.Root.RemoveAll(e.Name()))
+	}
+	if err := os.RemoveAll(n.Root.RunDir()); err != nil {
+		errs = append(errs, fmt.Errorf("remove %s: %w", n.Root.RunDir(), err))
+	}
+	return errors.Join(errs...)
+}

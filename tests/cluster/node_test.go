@@ -1,0 +1,161 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const workload = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: web
+          image: mk.test/tools:1.0.0
+          args: [serve]
+          ports: [{containerPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - {name: client, image: mk.test/tools:1.0.0, args: [sleep, 1h]}
+`
+
+// TestNode is the life of one node: it is started, runs pods, is stopped and
+// started again, and is taken away.
+func TestNode(t *testing.T) {
+	m := newMachine(t, 1, true)
+	m.run("mk", "start", "--name", "node-a")
+	m.run("mk", "enable", "dns")
+	m.run("mk", "images", "import", filepath.Join(m.out, "testimages/tools.tar"))
+	m.apply(workload)
+	m.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+
+	t.Run("pods reach pods by DNS name", func(t *testing.T) { dns(t, m) })
+	t.Run("logs, exec and port-forward", func(t *testing.T) { streams(t, m) })
+	t.Run("a second start is quick", func(t *testing.T) {
+		began := time.Now()
+		m.run("mk", "start")
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("mk start on a running node took %s", took)
+		}
+	})
+	before := podIDs(m)
+	m.run("mk", "stop")
+	t.Run("stop leaves nothing behind", func(t *testing.T) { nothingLeft(t, m) })
+	m.run("mk", "start")
+	t.Run("the same pods come back", func(t *testing.T) {
+		if after := podIDs(m); after != before {
+			t.Errorf("pods before the stop:\n%s\nafter the start:\n%s", before, after)
+		}
+		m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=120s")
+		m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+		dns(t, m)
+	})
+}
+
+// dns has both pods answer a third one by the service's name.
+func dns(t *testing.T, m *machine) {
+	t.Helper()
+	seen := map[string]bool{}
+	m.eventually(2*time.Minute, func() error {
+		out, err := m.try(20*time.Second, "mk", "kubectl", "exec", "client", "--", "/tools", "get", "http://web.default.svc.cluster.local/")
+		if err != nil {
+			return err
+		}
+		seen[strings.TrimSpace(out)] = true
+		if len(seen) < 2 {
+			return fmt.Errorf("answers so far: %v", seen)
+		}
+		return nil
+	})
+}
+
+func streams(t *testing.T, m *machine) {
+	t.Helper()
+	if out := m.kubectl("logs", "-l", "app=web", "--tail=5"); strings.TrimSpace(out) == "" {
+		t.Error("kubectl logs: no line")
+	}
+	if out := m.kubectl("exec", "client", "--", "/tools", "lookup", "kubernetes.default.svc.cluster.local"); !strings.Contains(out, "10.152.183.1") {
+		t.Errorf("lookup of kubernetes: %q", out)
+	}
+	ctx := t.Context()
+	cmd := m.command(ctx, "mk", "kubectl", "port-forward", "service/web", "18080:80")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	m.eventually(30*time.Second, func() error {
+		_, err := m.try(5*time.Second, "curl", "-fsS", "http://127.0.0.1:18080/")
+		return err
+	})
+}
+
+func podIDs(m *machine) string {
+	return m.kubectl("get", "pods", "-A", "--sort-by=.metadata.uid",
+		"-o", `jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {.metadata.uid}{"\n"}{end}`)
+}
+
+// nothingLeft looks for processes, mounts, interfaces and cgroups of the node.
+func nothingLeft(t *testing.T, m *machine) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && strings.Contains(string(cmdline), m.root) {
+			t.Errorf("process %s is left: %s", e.Name(), strings.ReplaceAll(string(cmdline), "\x00", " "))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, m.root) || strings.Contains(line, "/run/mk/") {
+			t.Errorf("mount is left: %s", line)
+		}
+	}
+	links := m.run("ip", "-o", "link")
+	for line := range strings.Lines(links) {
+		if !strings.Contains(line, ": lo:") && !strings.Contains(line, "eth0") {
+			t.Errorf("interface is left: %s", line)
+		}
+	}
+	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/mk/*")
+	for _, c := range cgroups {
+		t.Errorf("cgroup is left: %s", c)
+	}
+}
