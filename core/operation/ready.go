@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/sdk/changeset"
@@ -95,6 +97,11 @@ func (n *Node) whyNotReady(ctx context.Context, err error) error {
 // writeSystem applies mk's own objects and, once, generation 1 of what the
 // cluster wants.
 func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
+	// The namespace comes first: inventories are kept in it.
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
+	if _, err := c.Clientset().CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !kube.Conflict(err) {
+		return fmt.Errorf("make the namespace %s: %w", Namespace, err)
+	}
 	objects, err := kube.ParseManifests(systemManifests, "system.yaml")
 	if err != nil {
 		return err

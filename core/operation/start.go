@@ -71,6 +71,7 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 	}{
 		{"find out name and addresses", func(ctx context.Context) error { return n.identify(ctx, o) }},
 		{"install the plugins", n.installShipped},
+		{"ask the plugins what they offer", n.describeActive},
 		{"make the authorities", func(ctx context.Context) error { return n.bootstrap(ctx, r) }},
 		{"write the node's files", func(ctx context.Context) error { return n.configure(ctx, r) }},
 	}

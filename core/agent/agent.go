@@ -1,0 +1,131 @@
+// Package agent is what mk does on a node while nobody types: it renews
+// certificates when two thirds of their life are over, follows the node's
+// addresses, and signs the cluster's CertificateSigningRequests through the
+// active certs plugin.
+//
+// Guaranteed: it uses no processor while nothing happens; a plugin is started
+// for a task and ended after it; a task that fails is tried again, with a
+// pause, and named in the log. Not guaranteed: that it does anything while
+// another mk holds the operation lock; then it waits.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"mk8s.io/mk/core/netinfo"
+	"mk8s.io/mk/core/operation"
+)
+
+const (
+	// quiet is how long addresses must stay as they are before they count.
+	quiet = 5 * time.Second
+	// checkEvery bounds how long a change of the clock goes unnoticed.
+	checkEvery = 6 * time.Hour
+	retry      = 10 * time.Minute
+	taskLimit  = 5 * time.Minute
+)
+
+// Options are what the agent needs.
+type Options struct {
+	// Open opens the node for one task.
+	Open func() (*operation.Node, error)
+	Log  hclog.Logger
+	Now  func() time.Time
+}
+
+// Run works until ctx ends.
+func Run(ctx context.Context, o Options) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { o.renewals(ctx) })
+	wg.Go(func() { o.requests(ctx) })
+	wg.Go(func() { o.addresses(ctx) })
+	wg.Wait()
+	return nil
+}
+
+// task opens the node for one piece of work.
+func (o Options) task(ctx context.Context, what string, do func(context.Context, *operation.Node) error) error {
+	ctx, cancel := context.WithTimeout(ctx, taskLimit)
+	defer cancel()
+	n, err := o.Open()
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped {
+		return n.Close()
+	}
+	err = do(ctx, n)
+	if err = errors.Join(err, n.Close()); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// renewals renews what is due, and sleeps until the next is.
+func (o Options) renewals(ctx context.Context) {
+	for {
+		wait := checkEvery
+		err := o.task(ctx, "renew certificates", func(ctx context.Context, n *operation.Node) error {
+			renewed, err := n.Renew(ctx, operation.RenewOptions{Due: true})
+			if err != nil {
+				return err
+			}
+			if len(renewed) > 0 {
+				o.Log.Info("renewed certificates", "profiles", renewed)
+			}
+			next, err := n.NextRenewal()
+			if err != nil {
+				return err
+			}
+			wait = min(max(next.Sub(o.Now()), time.Minute), checkEvery)
+			return nil
+		})
+		if err != nil {
+			o.Log.Error("not done, tried again", "error", err.Error(), "in", retry.String())
+			wait = retry
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// addresses follows the addresses of this node.
+func (o Options) addresses(ctx context.Context) {
+	for {
+		err := netinfo.Watch(ctx, quiet, func(set []netip.Addr) {
+			err := o.task(ctx, "take over new addresses", func(ctx context.Context, n *operation.Node) error {
+				return n.FollowAddresses(ctx, set)
+			})
+			if err != nil {
+				o.Log.Error("not done", "error", err.Error())
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		o.Log.Error("cannot watch addresses, tried again", "error", fmt.Sprint(err), "in", retry.String())
+		if !sleep(ctx, retry) {
+			return
+		}
+	}
+}
+
+// sleep waits, and reports whether to go on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

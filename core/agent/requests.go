@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
+)
+
+const requestRetry = 10 * time.Second
+
+// requests serves the cluster's CertificateSigningRequests.
+func (o Options) requests(ctx context.Context) {
+	for {
+		err := o.serveRequests(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			o.Log.Debug("cannot serve signing requests, tried again", "error", err.Error())
+		}
+		if !sleep(ctx, requestRetry) {
+			return
+		}
+	}
+}
+
+// serveRequests watches with one connection. The node is opened anew for each
+// request, so that no plugin lives between them.
+func (o Options) serveRequests(ctx context.Context) error {
+	n, err := o.Open()
+	if err != nil {
+		return err
+	}
+	if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped {
+		return n.Close()
+	}
+	c, err := n.Kube()
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	err = c.WatchCSRs(ctx, func(csr kube.CSR) {
+		if err := o.answer(ctx, c, lookup(n.Record), csr); err != nil {
+			o.Log.Error("signing request not served", "name", csr.Name, "error", err.Error())
+		}
+	}, func(err error) { o.Log.Debug("the API server cannot be asked", "error", err.Error()) })
+	return errors.Join(err, n.Close())
+}
+
+// answer does what the rules say about one request.
+func (o Options) answer(ctx context.Context, c *kube.Client, nodes kube.NodeLookup, csr kube.CSR) error {
+	decision := kube.DecideCSR(csr, nodes)
+	switch decision.Action {
+	case kube.CSRApprove:
+		return c.ApproveCSR(ctx, csr, decision.Reason)
+	case kube.CSRRefuse:
+		return c.FailCSR(ctx, csr, decision.Reason)
+	case kube.CSRSign:
+		return o.task(ctx, "sign "+csr.Name, func(ctx context.Context, n *operation.Node) error {
+			chain, err := n.SignRequest(ctx, csr)
+			if err != nil {
+				return err
+			}
+			return c.SetCertificate(ctx, csr, chain)
+		})
+	}
+	return nil
+}
+
+// lookup knows the nodes that mk has a record of; names are never taken from
+// what a node reports of itself.
+func lookup(r *node.Record) kube.NodeLookup {
+	return func(name string) (kube.NodeNames, bool) {
+		if name != r.Name {
+			return kube.NodeNames{}, false
+		}
+		names := kube.NodeNames{Hostnames: []string{r.Name}}
+		for _, s := range append([]string{r.Address}, r.Addresses...) {
+			if a, err := netip.ParseAddr(s); err == nil {
+				names.Addresses = append(names.Addresses, a)
+			}
+		}
+		return names, true
+	}
+}
