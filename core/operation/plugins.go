@@ -75,12 +75,8 @@ func FlipChanges(flips []lockfile.Flip) changeset.ChangeSet {
 }
 
 func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) error {
-	if n.started() {
-		for _, f := range flips {
-			if f.Kind == plugin.KindCerts && f.From.Name != f.To.Name {
-				return fmt.Errorf("certs/%s for %s: %w", f.To.Name, f.Authority, ErrAuthorityInUse)
-			}
-		}
+	if err := n.flippable(flips); err != nil {
+		return err
 	}
 	r, err := n.Journal.Begin(ctx, verb, flips)
 	if err != nil {
@@ -92,6 +88,16 @@ func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) err
 		}
 		return n.describeActive(ctx)
 	}))
+}
+
+// flippable refuses to exchange an authority that a cluster trusts.
+func (n *Node) flippable(flips []lockfile.Flip) error {
+	for _, f := range flips {
+		if n.started() && f.Kind == plugin.KindCerts && f.From.Name != f.To.Name {
+			return fmt.Errorf("certs/%s for %s: %w", f.To.Name, f.Authority, ErrAuthorityInUse)
+		}
+	}
+	return nil
 }
 
 // started reports whether the node was ever started.

@@ -71,6 +71,15 @@ func (j *Journal) Begin(ctx context.Context, verb string, params any) (*Run, err
 	return r, nil
 }
 
+// hold takes the operation lock without beginning anything.
+func (j *Journal) hold(ctx context.Context) (release func() error, err error) {
+	l, err := lock.Acquire(ctx, j.Root.Locks(), lock.Operation, j.Owner, j.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	return l.Release, nil
+}
+
 // OpenError says that another operation stands open.
 type OpenError struct{ Record *Record }
 

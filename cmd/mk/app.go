@@ -1,0 +1,239 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/version"
+)
+
+// newApp is the tree of verbs. One verb is one file.
+func newApp(s *session) *cli.App {
+	app := &cli.App{
+		Name: "mk", HelpName: "mk", Usage: "real Kubernetes on a node; every strategic decision is a plugin",
+		Version: version.Version, HideVersion: true, Writer: s.out, ErrWriter: s.err, Reader: s.in,
+		Flags: globalFlags(s), Before: s.checkGlobals, EnableBashCompletion: true, Suggest: true,
+		CustomAppHelpTemplate: appHelp, HideHelpCommand: true,
+		ExitErrHandler: func(*cli.Context, error) {}, // finish says it
+		OnUsageError:   usageError,
+		Action:         func(c *cli.Context) error { return s.noVerb(c, "mk", c.App.Commands) },
+		Commands: []*cli.Command{
+			s.start(), s.stop(), s.restart(), s.status(), s.doctor(), s.inspect(), s.logs(),
+			s.config(), s.kubectl(), s.ctr(), s.argsVerbs(), s.settingsVerbs(), s.changes(), s.certsVerbs(), s.refreshCerts(),
+			s.images(), s.enable(), s.disable(), s.addons(), s.pluginVerbs(),
+			s.reset(), s.uninstall(), s.version(), s.completion(), s.help(), s.daemon(), s.agent(),
+		},
+	}
+	dress(s, app.Commands, "mk")
+	return app
+}
+
+// dress gives every verb what all have: the global flags, usage errors, help.
+func dress(s *session, commands []*cli.Command, path string) {
+	for _, c := range commands {
+		c := c
+		c.HideHelpCommand = true
+		c.OnUsageError = usageError
+		c.CustomHelpTemplate = verbHelp
+		full := path + " " + c.Name
+		if c.SkipFlagParsing {
+			continue
+		}
+		c.Flags = append(c.Flags, globalFlags(s)...)
+		before := c.Before
+		c.Before = func(ctx *cli.Context) error {
+			if err := s.checkGlobals(ctx); err != nil {
+				return err
+			}
+			if before != nil {
+				return before(ctx)
+			}
+			return nil
+		}
+		if len(c.Subcommands) == 0 {
+			continue
+		}
+		bare := c.Action
+		c.Action = func(ctx *cli.Context) error {
+			if ctx.Args().Len() == 0 && bare != nil {
+				return bare(ctx)
+			}
+			return s.noVerb(ctx, full, c.Subcommands)
+		}
+		dress(s, c.Subcommands, full)
+	}
+}
+
+// globalFlags are taken before and after the verb.
+func globalFlags(s *session) []cli.Flag {
+	g := &s.global
+	return []cli.Flag{
+		&cli.StringFlag{Name: "root", Usage: "the node's `FOLDER`", EnvVars: []string{"MK_ROOT"}, Value: node.DefaultDir, Category: global, Action: set(&g.root)},
+		&cli.StringFlag{Name: "output", Aliases: []string{"o", "format"}, Usage: "pretty, short, json or yaml", Value: "pretty", Category: global, Action: set(&g.output)},
+		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change", Category: global, Action: setBool(&g.dryRun)},
+		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "agree to what cannot be undone", Category: global, Action: setBool(&g.yes)},
+		&cli.DurationFlag{Name: "timeout", Usage: "give up after this `TIME`", Category: global},
+		&cli.BoolFlag{Name: "no-wait", Usage: "do not wait until it is ready", Category: global, Action: setBool(&g.noWait)},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but the result", Category: global, Action: setBool(&g.quiet)},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more", Category: global, Action: setBool(&g.verbose)},
+		&cli.StringFlag{Name: "color", Usage: "auto, always or never", Value: "auto", Category: global, Action: set(&g.color)},
+		&cli.StringFlag{Name: "progress", Usage: "auto, plain, json or none", Value: "auto", Category: global, Action: set(&g.progress)},
+	}
+}
+
+const global = "everywhere"
+
+func set(to *string) func(*cli.Context, string) error {
+	return func(_ *cli.Context, v string) error {
+		*to = v
+		return nil
+	}
+}
+
+func setBool(to *bool) func(*cli.Context, bool) error {
+	return func(_ *cli.Context, v bool) error {
+		*to = v
+		return nil
+	}
+}
+
+// checkGlobals reads the global flags wherever they stand.
+func (s *session) checkGlobals(c *cli.Context) error {
+	g := &s.global
+	for _, f := range []struct {
+		name string
+		to   *string
+		from []string
+	}{
+		{"output", &g.output, []string{"pretty", "short", "json", "yaml"}},
+		{"color", &g.color, []string{"auto", "always", "never"}},
+		{"progress", &g.progress, []string{"auto", "plain", "json", "none"}},
+	} {
+		if !c.IsSet(f.name) {
+			continue
+		}
+		v := c.String(f.name)
+		if !slices.Contains(f.from, v) {
+			return usage("--%s %q is not one of %s", f.name, v, strings.Join(f.from, ", "))
+		}
+		*f.to = v
+	}
+	if c.IsSet("root") {
+		g.root = c.String("root")
+	}
+	if c.IsSet("timeout") {
+		g.timeout = c.Duration("timeout")
+	}
+	for name, to := range map[string]*bool{"dry-run": &g.dryRun, "yes": &g.yes, "no-wait": &g.noWait, "quiet": &g.quiet, "verbose": &g.verbose} {
+		if c.IsSet(name) {
+			*to = c.Bool(name)
+		}
+	}
+	return nil
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error {
+	p := usage("%s", err.Error())
+	p.Next = []string{"mk help"}
+	return p
+}
+
+// noVerb says which word is meant where a wrong one was typed.
+func (s *session) noVerb(c *cli.Context, path string, commands []*cli.Command) error {
+	word := c.Args().First()
+	if word == "" {
+		if err := cli.ShowAppHelp(c); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		return nil
+	}
+	var names []string
+	for _, cmd := range commands {
+		if !cmd.Hidden {
+			names = append(names, cmd.Names()...)
+		}
+	}
+	p := usage("there is no %q in %s", word, path)
+	if near := nearest(word, names); near != "" {
+		p.Next = []string{path + " " + near}
+	} else {
+		p.Next = []string{path + " --help"}
+	}
+	return p
+}
+
+// nearest is the name that most likely was meant, or nothing.
+func nearest(word string, names []string) string {
+	best, at := "", len(word)/2+1
+	for _, n := range names {
+		if d := distance(word, n); d < at {
+			best, at = n, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters must be changed, added or left out.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		prev := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			prev, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, prev+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// noMore refuses arguments that a verb does not take.
+func noMore(c *cli.Context, most int) error {
+	if c.Args().Len() > most {
+		return usage("mk %s: %q is one argument too many", c.Command.FullName(), c.Args().Get(most))
+	}
+	return nil
+}
+
+const (
+	exitsUsual = "0 done, 1 failed, 2 wrong usage, 50 needs root"
+	exitsRead  = "0 done, 1 failed, 2 wrong usage"
+)
+
+const appHelp = `mk - real Kubernetes on a node; every strategic decision is a plugin
+
+  mk start                 start this node
+  mk status                say how it is
+  mk enable dns            enable an addon
+  mk kubectl get pods -A   talk to the cluster
+
+verbs
+{{range .VisibleCommands}}  {{printf "%-14s" .Name}} {{.Usage}}
+{{end}}
+Global flags go before or after the verb: --root --output --dry-run --yes --timeout --no-wait -q -v --color --progress
+mk help permissions|ports|files|exit-codes|env
+`
+
+const verbHelp = `{{.Description}}
+
+{{.HelpName}} - {{.Usage}}
+usage {{.HelpName}} {{.ArgsUsage}}
+{{if .VisibleCommands}}
+{{range .VisibleCommands}}  {{printf "%-12s" .Name}} {{.Usage}}
+{{end}}{{end}}{{if .VisibleFlags}}
+flags
+{{range .VisibleFlags}}  {{.}}
+{{end}}{{end}}
+exit  {{.UsageText}}
+`

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/operation"
+)
+
+func (s *session) argsVerbs() *cli.Command {
+	return &cli.Command{
+		Name: "args", Aliases: []string{"arg"}, Usage: "list, get, set and unset arguments of services",
+		Description: "mk args list kubelet\nsudo mk args set kubelet max-pods=200", UsageText: exitsUsual,
+		Action: s.listArgs,
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list a service's arguments", ArgsUsage: "[SERVICE]", Description: "mk args list kubelet", UsageText: exitsRead, Action: s.listArgs},
+			{Name: "get", Usage: "print an argument's value", ArgsUsage: "SERVICE OPTION", Description: "mk args get kubelet max-pods", UsageText: exitsRead, Action: s.getArg},
+			{Name: "set", Usage: "set an argument and restart its service", ArgsUsage: "SERVICE OPTION[=VALUE]", Description: "sudo mk args set kubelet max-pods=200", UsageText: exitsUsual, Action: func(c *cli.Context) error { return s.changeArg(c, true) }},
+			{Name: "unset", Usage: "remove an argument and restart its service", ArgsUsage: "SERVICE OPTION", Description: "sudo mk args unset kubelet max-pods", UsageText: exitsUsual, Action: func(c *cli.Context) error { return s.changeArg(c, false) }},
+		},
+	}
+}
+
+type argument struct {
+	Service string `json:"service"`
+	Option  string `json:"option"`
+	Value   string `json:"value,omitempty"`
+}
+
+func (s *session) listArgs(c *cli.Context) error {
+	return s.open("args", func(n *operation.Node) error {
+		services := c.Args().Slice()
+		if len(services) == 0 {
+			services = n.ArgumentFiles()
+		}
+		var out []argument
+		for _, name := range services {
+			f, err := loadArgs(n, name)
+			if err != nil {
+				return err
+			}
+			for _, o := range f.Options() {
+				out = append(out, argument{name, o.Name, o.Value})
+			}
+		}
+		return s.show(out, func(w io.Writer) error {
+			for _, a := range out {
+				line := "--" + a.Option
+				if a.Value != "" {
+					line += "=" + a.Value
+				}
+				if len(services) > 1 {
+					line = a.Service + " " + line
+				}
+				fmt.Fprintln(w, line)
+			}
+			return nil
+		})
+	})
+}
+
+func loadArgs(n *operation.Node, service string) (*args.File, error) {
+	if !args.ValidService(service) {
+		p := usage("there is no service %q with arguments", service)
+		if near := nearest(service, args.Services()); near != "" {
+			p.Next = []string{"mk args list " + near}
+		}
+		return nil, p
+	}
+	return args.Load(n.Root.Args(service))
+}
+
+func (s *session) getArg(c *cli.Context) error {
+	if c.Args().Len() != 2 {
+		return usage("mk args get needs a service and an option")
+	}
+	return s.open("args", func(n *operation.Node) error {
+		f, err := loadArgs(n, c.Args().Get(0))
+		if err != nil {
+			return err
+		}
+		name := strings.TrimLeft(c.Args().Get(1), "-")
+		v, ok := f.Get(name)
+		if !ok {
+			return &problem{Reason: "NOT_SET", Message: fmt.Sprintf("%s has no argument --%s", c.Args().Get(0), name), exit: exitFailed}
+		}
+		return s.show(argument{c.Args().Get(0), name, v}, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, v)
+			return err
+		})
+	})
+}
+
+func (s *session) changeArg(c *cli.Context, set bool) error {
+	if c.Args().Len() != 2 {
+		return usage("mk args %s needs a service and an option", c.Command.Name)
+	}
+	if err := s.root("args " + c.Command.Name); err != nil {
+		return err
+	}
+	service, word := c.Args().Get(0), strings.TrimLeft(c.Args().Get(1), "-")
+	name, value, hasValue := strings.Cut(word, "=")
+	if err := args.CheckName(name); err != nil {
+		return usage("%s", err.Error())
+	}
+	if !set && hasValue {
+		return usage("mk args unset takes no value")
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	return s.open("args", func(n *operation.Node) error {
+		if _, err := loadArgs(n, service); err != nil {
+			return err
+		}
+		o := operation.ArgumentOptions{Service: service, Option: name, Unset: !set}
+		if hasValue {
+			o.Value = &value
+		}
+		if s.global.dryRun {
+			plan, err := n.DryArgument(o)
+			if err != nil {
+				return err
+			}
+			return s.showPlan(plan)
+		}
+		return n.SetArgument(ctx, o)
+	})
+}

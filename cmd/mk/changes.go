@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+)
+
+func (s *session) changes() *cli.Command {
+	return &cli.Command{
+		Name: "changes", Aliases: []string{"change"}, Usage: "list, show, undo and abort what mk did",
+		Description: "mk changes\nsudo mk changes undo 12", UsageText: exitsUsual,
+		Action: s.listChanges,
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list", UsageText: exitsRead, Action: s.listChanges},
+			{Name: "show", Usage: "show one operation", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
+			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.UndoOperation(c.Context, number) })},
+			{Name: "abort", Usage: "give an open operation up", ArgsUsage: "N", Description: "sudo mk changes abort 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.AbortOperation(c.Context, number) })},
+			{Name: "pause", Usage: "leave an open operation alone until it is resumed", ArgsUsage: "N", Description: "sudo mk changes pause 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error {
+				return n.PauseOperation(c.Context, number, true)
+			})},
+			{Name: "resume", Usage: "go on with a paused operation at the next command", ArgsUsage: "N", Description: "sudo mk changes resume 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error {
+				return n.PauseOperation(c.Context, number, false)
+			})},
+		},
+	}
+}
+
+func (s *session) listChanges(*cli.Context) error {
+	return s.open("changes", func(n *operation.Node) error {
+		all, err := operation.Records(n.Root)
+		if err != nil {
+			return err
+		}
+		return s.show(all, func(w io.Writer) error {
+			t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(t, "N\tWHEN\tWHO\tVERB\tSTATE\tCHANGES\tERROR")
+			for _, r := range all {
+				fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%d\t%.60s\n", r.Number, r.Began.Local().Format(time.DateTime), r.User, r.Verb, r.State, r.Changes, r.Error)
+			}
+			return t.Flush()
+		})
+	})
+}
+
+func (s *session) showChange(c *cli.Context) error {
+	number, err := changeNumber(c)
+	if err != nil {
+		return err
+	}
+	return s.open("changes", func(n *operation.Node) error {
+		all, err := operation.Records(n.Root)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(r *operation.Record) bool { return r.Number == number })
+		if i < 0 {
+			return usage("there is no change %d", number)
+		}
+		r := *all[i]
+		for k := range r.Steps {
+			r.Steps[k].Next.State = nil // treated like a secret file
+		}
+		return s.show(r, func(w io.Writer) error {
+			fmt.Fprintf(w, "change %d: mk %s, by %s (pid %d), %s\n", r.Number, r.Verb, r.User, r.PID, r.State)
+			for _, st := range r.Steps {
+				took := "not finished"
+				if !st.Ended.IsZero() {
+					took = st.Ended.Sub(st.Began).Round(time.Millisecond).String()
+				}
+				fmt.Fprintf(w, "  %-40s %s\n", st.Name, took)
+			}
+			if r.Error != "" {
+				fmt.Fprintf(w, "error %s\n", r.Error)
+			}
+			return nil
+		})
+	})
+}
+
+func changeNumber(c *cli.Context) (int, error) {
+	n, err := strconv.Atoi(c.Args().First())
+	if c.Args().Len() != 1 || err != nil || n < 1 {
+		return 0, usage("mk changes %s needs the number of a change: mk changes", c.Command.Name)
+	}
+	return n, nil
+}
+
+// numbered is a verb on one operation that needs root.
+func (s *session) numbered(do func(*cli.Context, *operation.Node, int) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		number, err := changeNumber(c)
+		if err != nil {
+			return err
+		}
+		if err := s.root("changes " + c.Command.Name); err != nil {
+			return err
+		}
+		return s.open("changes", func(n *operation.Node) error {
+			if s.global.dryRun {
+				return s.showPlan(&operation.Plan{Then: []string{fmt.Sprintf("%s change %d", c.Command.Name, number)}})
+			}
+			return do(c, n, number)
+		})
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+)
+
+func (s *session) images() *cli.Command {
+	return &cli.Command{
+		Name: "images", Aliases: []string{"image"}, Usage: "list and import container images",
+		Description: "sudo mk images import app.tar", UsageText: exitsUsual,
+		Action: s.listImages,
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list the images on this node", Description: "sudo mk images list", UsageText: exitsUsual, Action: s.listImages},
+			{Name: "import", Usage: "import an OCI or docker archive; - reads standard input", ArgsUsage: "FILE", Description: "sudo mk images import app.tar", UsageText: exitsUsual, Action: s.importImages},
+		},
+	}
+}
+
+func (s *session) listImages(c *cli.Context) error {
+	return s.containerd(c, "images list", "images", "list", "--quiet")
+}
+
+func (s *session) importImages(c *cli.Context) error {
+	if c.Args().Len() != 1 {
+		return usage("mk images import: which file?")
+	}
+	file := c.Args().First()
+	if file != "-" {
+		if info, err := os.Stat(file); err != nil || info.IsDir() {
+			return usage("%s is not a file", file)
+		}
+	}
+	return s.containerd(c, "images import", "images", "import", "--local", file)
+}
+
+// containerd runs ctr as a child, so that what it says is shown as mk's.
+func (s *session) containerd(c *cli.Context, verb string, words ...string) error {
+	if err := s.root(verb); err != nil {
+		return err
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	return s.open("images", func(n *operation.Node) error {
+		if s.global.dryRun && verb == "images import" {
+			return s.showPlan(&operation.Plan{Then: []string{"import " + words[len(words)-1]}})
+		}
+		argv := append([]string{"--address", n.Defaults().ContainerdSocket(), "--namespace", "k8s.io"}, words...)
+		cmd := exec.CommandContext(ctx, n.Programs.Bin("ctr"), argv...)
+		cmd.Stdin, cmd.Stdout = s.in, s.out
+		var said tail
+		cmd.Stderr = &said
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("containerd: %s", said.last(err))
+		}
+		return nil
+	})
+}
+
+// tail keeps the end of what a child said.
+type tail struct{ data []byte }
+
+// Write takes anything.
+func (t *tail) Write(p []byte) (int, error) {
+	t.data = append(t.data, p...)
+	t.data = t.data[max(0, len(t.data)-4096):]
+	return len(p), nil
+}
+
+func (t *tail) last(err error) string {
+	lines := splitLines(string(t.data))
+	if len(lines) == 0 {
+		return err.Error()
+	}
+	return lines[len(lines)-1]
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/pluginhost"
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/pluginsdir"
+	pluginproblem "mk8s.io/mk/pluginsdir/problem"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// Exit codes, as `mk help exit-codes` lists them.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitRefused     = 3
+	exitNotReady    = 4
+	exitSomeNodes   = 5
+	exitNeedsYes    = 6
+	exitNeedsRoot   = 50
+	exitInterrupted = 130
+)
+
+// problem is what a user is told when something did not work: what happened,
+// why, and what to do next.
+type problem struct {
+	Reason  string   `json:"reason"`
+	Message string   `json:"message"`
+	Why     string   `json:"why,omitempty"`
+	Next    []string `json:"next,omitempty"`
+	Changed bool     `json:"changed"`
+
+	state string
+	exit  int
+	err   error
+}
+
+// Error is the first line.
+func (p *problem) Error() string { return p.Message }
+
+// Unwrap gives what went wrong below.
+func (p *problem) Unwrap() error { return p.err }
+
+// usage is wrong input: nothing was changed.
+func usage(format string, a ...any) *problem {
+	return &problem{Reason: "USAGE", Message: fmt.Sprintf(format, a...), exit: exitUsage, state: unchanged}
+}
+
+const unchanged = "nothing was changed"
+
+// maxLine is how long a first line may be.
+const maxLine = 100
+
+// explain turns an error into a problem.
+func explain(ctx context.Context, err error) *problem {
+	if p, ok := errors.AsType[*problem](err); ok {
+		return p
+	}
+	p := classify(err)
+	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+		p = &problem{Reason: "INTERRUPTED", Message: "interrupted", Why: err.Error(), exit: exitInterrupted,
+			Next: []string{"the same command again goes on where it stopped", "mk changes"}}
+	}
+	p.err = err
+	if p.Message == "" {
+		p.Message = err.Error()
+	}
+	p.shorten()
+	return p
+}
+
+// classify knows the errors that users can do something about.
+func classify(err error) *problem {
+	if p := classifyNode(err); p != nil {
+		return p
+	}
+	if p, ok := errors.AsType[*pluginproblem.Error](err); ok {
+		out := &problem{Reason: "PLUGIN", Message: p.What, Why: p.Why, exit: exitFailed, state: unchanged}
+		if p.Next != "" {
+			out.Next = []string{p.Next}
+		}
+		if errors.Is(err, pluginsdir.ErrRefused) {
+			out.Reason, out.exit = "REFUSED", exitRefused
+		}
+		return out
+	}
+	if _, ok := errors.AsType[*pluginhost.IntegrityError](err); ok {
+		return &problem{Reason: "INTEGRITY", exit: exitRefused, state: unchanged, Next: []string{"mk plugin verify"}}
+	}
+	if c, ok := errors.AsType[*pluginhost.CrashError](err); ok {
+		return &problem{Reason: "PLUGIN_CRASHED", Message: "plugin " + c.Plugin + " " + c.Version + " stopped while it was asked to " + c.Question,
+			Why: c.Reason, exit: exitFailed, Next: []string{"mk plugin rollback " + c.Plugin}}
+	}
+	if e, ok := errors.AsType[*plugin.Error](err); ok {
+		return pluginProblem(e)
+	}
+	return &problem{Reason: "FAILED", exit: exitFailed}
+}
+
+func pluginProblem(e *plugin.Error) *problem {
+	p := &problem{Reason: string(e.Reason), Message: e.Message, exit: exitFailed}
+	if e.Next != "" {
+		p.Next = []string{e.Next}
+	}
+	switch e.Reason {
+	case plugin.BadArgument, plugin.BadSettings, plugin.AddonUnknown:
+		p.exit, p.state = exitUsage, unchanged
+	}
+	return p
+}
+
+// classifyNode knows the errors of the core.
+func classifyNode(err error) *problem {
+	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
+		return &problem{Reason: "NOT_READY", Message: "not ready: " + e.Service + " is " + e.State, Why: e.LastError, exit: exitNotReady,
+			Next: []string{"mk doctor", "mk logs " + e.Service + " --since 5m"}}
+	}
+	if e, ok := errors.AsType[*operation.OpenError](err); ok {
+		return &problem{Reason: "OPEN_OPERATION", Message: e.Error(), Why: e.Record.Error, exit: exitFailed, state: unchanged,
+			Next: []string{"mk " + e.Record.Verb, fmt.Sprintf("mk changes show %d", e.Record.Number)}}
+	}
+	if e, ok := errors.AsType[*lock.HeldError](err); ok {
+		return &problem{Reason: "LOCKED", Message: e.Error(), exit: exitNotReady, state: unchanged}
+	}
+	if e, ok := errors.AsType[*args.SyntaxError](err); ok {
+		return &problem{Reason: "BAD_FILE", Message: e.Error(), exit: exitUsage, state: unchanged}
+	}
+	if e, ok := errors.AsType[*kube.NotReadyError](err); ok {
+		return &problem{Reason: "NOT_READY", Message: "the API server is not ready", Why: e.Error(), exit: exitNotReady, Next: []string{"mk status"}}
+	}
+	if e, ok := errors.AsType[*operation.PortError](err); ok {
+		why := "the node needs it for " + e.For
+		if e.By != "" {
+			why += "; it is held by " + e.By + ": is another Kubernetes on this machine?"
+		}
+		return &problem{Reason: "PORT_TAKEN", Message: e.Error(), Why: why, exit: exitFailed, state: unchanged, Next: []string{"stop it, then: sudo mk start"}}
+	}
+	switch {
+	case errors.Is(err, operation.ErrNoNode):
+		return &problem{Reason: "NO_NODE", Message: "there is no node here", Why: err.Error(), exit: exitFailed, state: unchanged, Next: []string{"mk start"}}
+	case errors.Is(err, pki.ErrClock):
+		return &problem{Reason: "CLOCK", Message: "the clock is behind", Why: err.Error(), exit: exitFailed, state: unchanged,
+			Next: []string{"timedatectl set-ntp true"}}
+	case errors.Is(err, service.ErrNotRunning):
+		return &problem{Reason: "NOT_RUNNING", Message: "the node is not running", Why: err.Error(), exit: exitNotReady, Next: []string{"mk start"}}
+	case errors.Is(err, operation.ErrAuthorityInUse):
+		return &problem{Reason: "AUTHORITY_IN_USE", Message: "another certs plugin cannot be used on a running cluster yet", Why: err.Error(), exit: exitRefused, state: unchanged}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &problem{Reason: "TIMEOUT", Message: "it took too long", Why: err.Error(), exit: exitNotReady, Next: []string{"mk status"}}
+	}
+	return nil
+}
+
+// shorten keeps the first line to what a terminal shows; the rest is why.
+func (p *problem) shorten() {
+	line, rest, more := strings.Cut(p.Message, "\n")
+	if len([]rune(line)) > maxLine {
+		head, tail, ok := strings.Cut(line, ": ")
+		if !ok || len([]rune(head)) > maxLine {
+			head, tail = string([]rune(line)[:maxLine-1])+"…", line
+		}
+		line, rest, more = head, strings.TrimSpace(tail+"\n"+rest), true
+	}
+	p.Message = line
+	if more && p.Why == "" {
+		p.Why = strings.TrimSpace(rest)
+	}
+}
+
+// print writes a problem for people.
+func (p *problem) print(w io.Writer, verbose bool) {
+	fmt.Fprintf(w, "mk: %s\n", p.Message)
+	field := func(name, text string) {
+		for i, line := range strings.Split(text, "\n") {
+			if i > 0 {
+				name = ""
+			}
+			fmt.Fprintf(w, "%-5s %s\n", name, line)
+		}
+	}
+	if p.Why != "" {
+		field("why", p.Why)
+	}
+	if len(p.Next) > 0 {
+		field("next", strings.Join(p.Next, "\n"))
+	}
+	if p.state != "" {
+		field("state", p.state)
+	}
+	if verbose {
+		field("code", p.Reason)
+	}
+}

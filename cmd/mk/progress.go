@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"mk8s.io/mk/core/operation"
+)
+
+// showAfter is how long something may take in silence.
+const showAfter = time.Second
+
+// progress shows where an operation stands: a line when a step has begun a
+// second ago, and one when it has ended. Quick steps are not shown.
+type progress struct {
+	w     io.Writer
+	mode  string
+	mu    sync.Mutex
+	step  string
+	told  bool
+	last  string
+	timer *time.Timer
+}
+
+var _ operation.Progress = (*progress)(nil)
+
+func (s *session) newProgress() *progress {
+	mode := s.global.progress
+	if mode == "" || mode == "auto" {
+		mode = "plain"
+	}
+	if s.global.quiet {
+		mode = "none"
+	}
+	return &progress{w: s.err, mode: mode}
+}
+
+// Begin starts a step.
+func (p *progress) Begin(step string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.step, p.told, p.last = step, false, ""
+	p.timer = time.AfterFunc(showAfter, p.tell)
+}
+
+// tell says that a step takes a while.
+func (p *progress) tell() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.step == "" || p.told {
+		return
+	}
+	p.told = true
+	p.line("begin", p.step, 0, nil)
+	if p.last != "" {
+		p.line("detail", p.last, 0, nil)
+	}
+}
+
+// Detail says what a step is at.
+func (p *progress) Detail(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if text == p.last {
+		return
+	}
+	p.last = text
+	if p.told {
+		p.line("detail", text, 0, nil)
+	}
+}
+
+// End ends a step.
+func (p *progress) End(step string, took time.Duration, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.step = ""
+	if p.told {
+		p.line("end", step, took, err)
+	}
+}
+
+func (p *progress) line(event, text string, took time.Duration, err error) {
+	switch p.mode {
+	case "none":
+	case "json":
+		fmt.Fprintf(p.w, "{\"event\":%q,\"text\":%q,\"seconds\":%.1f,\"failed\":%t}\n", event, text, took.Seconds(), err != nil)
+	default:
+		switch {
+		case event == "begin":
+			fmt.Fprintf(p.w, "%s ...\n", text)
+		case event == "detail":
+			fmt.Fprintf(p.w, "  %.160s\n", text)
+		case err != nil:
+			fmt.Fprintf(p.w, "%s: failed after %.1f s\n", text, took.Seconds())
+		default:
+			fmt.Fprintf(p.w, "%s: done, %.1f s\n", text, took.Seconds())
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+)
+
+func (s *session) reset() *cli.Command {
+	return &cli.Command{
+		Name: "reset", Usage: "take this node away: its pods, its data, its keys",
+		Description: "sudo mk reset --all", UsageText: exitsUsual + ", 6 needs --yes",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "everything (required: nothing less is offered yet)"}},
+		Action: func(c *cli.Context) error { return s.doReset(c, c.Bool("all")) },
+	}
+}
+
+func (s *session) doReset(c *cli.Context, all bool) error {
+	if err := noMore(c, 0); err != nil {
+		return err
+	}
+	if !all {
+		p := usage("mk reset takes everything: say so with --all")
+		p.Next = []string{"mk reset --all"}
+		return p
+	}
+	if err := s.root(c.Command.Name); err != nil {
+		return err
+	}
+	err := s.open(c.Command.Name, func(n *operation.Node) error {
+		if s.global.dryRun {
+			return s.showPlan(&operation.Plan{Then: []string{"stop the services", "remove what pods left", "remove " + n.Root.Dir()}})
+		}
+		name := ""
+		if n.Record != nil {
+			name = n.Record.Name
+		}
+		if err := s.agree(fmt.Sprintf("This deletes the node %s and all its data in %s, for good.", name, n.Root.Dir()), name); err != nil {
+			return err
+		}
+		return n.Reset(c.Context)
+	})
+	if errors.Is(err, operation.ErrNoNode) {
+		s.note("there is no node in %s", s.global.root)
+		return nil
+	}
+	return err
+}

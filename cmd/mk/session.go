@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+	"sigs.k8s.io/yaml"
+
+	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/version"
+)
+
+// session is one run of mk: its streams and what the global flags said.
+type session struct {
+	args   []string
+	in     io.Reader
+	out    io.Writer
+	err    io.Writer
+	env    func(string) string
+	global globals
+}
+
+// globals are the values of the flags that every verb takes.
+type globals struct {
+	root, output, color, progress string
+	dryRun, yes, noWait           bool
+	quiet, verbose                bool
+	timeout                       time.Duration
+}
+
+func newSession(args []string, in io.Reader, out, errs io.Writer, env func(string) string) *session {
+	return &session{args: args, in: in, out: out, err: errs, env: env, global: globals{root: node.DefaultDir, output: "pretty"}}
+}
+
+// finish says what went wrong, in the format that was asked for, and answers
+// the exit code.
+func (s *session) finish(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	p := explain(ctx, err)
+	if s.global.output == "json" || s.global.output == "yaml" {
+		if err := s.document(map[string]*problem{"error": p}); err == nil {
+			return p.exit
+		}
+	}
+	p.print(s.err, s.global.verbose)
+	return p.exit
+}
+
+// document prints one document on standard output.
+func (s *session) document(v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the result: %w", err)
+	}
+	if s.global.output == "yaml" {
+		if data, err = yaml.JSONToYAML(data); err != nil {
+			return fmt.Errorf("write the result: %w", err)
+		}
+		_, err = s.out.Write(data)
+	} else {
+		_, err = fmt.Fprintln(s.out, string(data))
+	}
+	return err
+}
+
+// show prints a result: as a document where one was asked for, else by pretty.
+func (s *session) show(v any, pretty func(io.Writer) error) error {
+	if s.global.output == "json" || s.global.output == "yaml" {
+		return s.document(v)
+	}
+	return pretty(s.out)
+}
+
+func (s *session) printf(format string, a ...any) { fmt.Fprintf(s.out, format, a...) }
+
+// note says something that is no result.
+func (s *session) note(format string, a ...any) {
+	if !s.global.quiet {
+		fmt.Fprintf(s.err, format+"\n", a...)
+	}
+}
+
+// options are what an operation of this session is told.
+func (s *session) options(verb string) (operation.Options, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return operation.Options{}, fmt.Errorf("find mk's own program: %w", err)
+	}
+	log := hclog.New(&hclog.LoggerOptions{Name: "mk", Level: hclog.Off, Output: io.Discard})
+	if s.global.verbose {
+		log = hclog.New(&hclog.LoggerOptions{Name: "mk", Level: hclog.Debug, Output: s.err})
+	}
+	return operation.Options{
+		Root: s.global.root, Executable: exe, Version: version.Version, Built: version.BuiltAt(), Verb: verb,
+		Command: s.args, User: userName(), Env: s.env, Progress: s.newProgress(), Now: time.Now, Log: log,
+		Waiting: func(o lock.Owner) { s.note("waiting for %s", o.Describe(time.Now())) },
+	}, nil
+}
+
+// userName is who typed: behind sudo, too.
+func userName() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
+}
+
+// open opens the node for one verb and ends what the verb started.
+func (s *session) open(verb string, do func(*operation.Node) error) error {
+	o, err := s.options(verb)
+	if err != nil {
+		return err
+	}
+	n, err := operation.OpenNode(o)
+	if err != nil {
+		return err
+	}
+	return joinClose(do(n), n)
+}
+
+// joinClose closes the node; what the verb says comes first.
+func joinClose(err error, n *operation.Node) error {
+	if closeErr := n.Close(); err == nil {
+		return closeErr
+	}
+	return err
+}
+
+// root refuses a verb that changes something where the caller is not root.
+func (s *session) root(verb string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return &problem{
+		Reason: "NEEDS_ROOT", Message: "this needs root", exit: exitNeedsRoot, state: unchanged,
+		Why:  fmt.Sprintf("%s belongs to root; you are %s", s.global.root, userName()),
+		Next: []string{"sudo mk " + verb},
+	}
+}
+
+// agree asks before something that cannot be undone. typed, where it is not
+// empty, must be typed as it is.
+func (s *session) agree(question, typed string) error {
+	if s.global.yes {
+		return nil
+	}
+	declined := &problem{Reason: "NEEDS_YES", Message: "this needs your agreement", Why: question, exit: exitNeedsYes, state: unchanged,
+		Next: []string{"the same command with --yes"}}
+	f, ok := s.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return declined
+	}
+	expected := "yes"
+	if typed != "" {
+		expected = typed
+	}
+	fmt.Fprintf(s.err, "%s\nType %q to go on: ", question, expected)
+	var answer string
+	if _, err := fmt.Fscanln(s.in, &answer); err != nil || answer != expected {
+		return declined
+	}
+	return nil
+}
+
+// bounded is ctx with --timeout.
+func (s *session) bounded(c *cli.Context) (context.Context, context.CancelFunc) {
+	if s.global.timeout > 0 {
+		return context.WithTimeout(c.Context, s.global.timeout)
+	}
+	return context.WithCancel(c.Context)
+}

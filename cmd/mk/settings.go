@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/settings"
+)
+
+func (s *session) settingsVerbs() *cli.Command {
+	return &cli.Command{
+		Name: "settings", Aliases: []string{"setting"}, Usage: "list, get, set and unset this node's settings",
+		Description: "mk settings\nsudo mk settings set key-type rsa-2048", UsageText: exitsUsual,
+		Action: s.listSettings,
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list the settings, with where each comes from", Description: "mk settings list", UsageText: exitsRead, Action: s.listSettings},
+			{Name: "get", Usage: "print a setting", ArgsUsage: "KEY", Description: "mk settings get key-type", UsageText: exitsRead, Action: s.getSetting},
+			{Name: "set", Usage: "set a setting", ArgsUsage: "KEY VALUE", Description: "sudo mk settings set group k8s", UsageText: exitsUsual, Action: s.setSetting},
+			{Name: "unset", Usage: "go back to the default", ArgsUsage: "KEY", Description: "sudo mk settings unset group", UsageText: exitsUsual, Action: s.setSetting},
+		},
+	}
+}
+
+type setting struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"`
+	Where  string `json:"where,omitempty"`
+	Doc    string `json:"doc"`
+}
+
+func shown(v settings.Value) setting {
+	return setting{v.Key.Name, v.Shown(), string(v.Origin), v.Where, v.Key.Doc}
+}
+
+// settings are those of the node's folder, which need not exist.
+func (s *session) settings() (*settings.Settings, error) {
+	set, err := settings.Load(s.global.root+"/settings.yaml", s.env)
+	if err != nil {
+		p := usage("%s", err.Error())
+		p.shorten()
+		return nil, p
+	}
+	return set, nil
+}
+
+func (s *session) listSettings(*cli.Context) error {
+	set, err := s.settings()
+	if err != nil {
+		return err
+	}
+	var out []setting
+	for _, v := range set.All() {
+		out = append(out, shown(v))
+	}
+	return s.show(out, func(w io.Writer) error {
+		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "SETTING\tVALUE\tORIGIN\tMEANING")
+		for _, v := range out {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", v.Key, v.Value, v.Origin, v.Doc)
+		}
+		return t.Flush()
+	})
+}
+
+func (s *session) getSetting(c *cli.Context) error {
+	if c.Args().Len() != 1 {
+		return usage("mk settings get: which setting?")
+	}
+	set, err := s.settings()
+	if err != nil {
+		return err
+	}
+	v, err := set.Get(c.Args().First())
+	if err != nil {
+		return usage("%s", err.Error())
+	}
+	return s.show(shown(v), func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, v.Shown())
+		return err
+	})
+}
+
+func (s *session) setSetting(c *cli.Context) error {
+	want := 2
+	if c.Command.Name == "unset" {
+		want = 1
+	}
+	if c.Args().Len() != want {
+		return usage("mk settings %s %s", c.Command.Name, c.Command.ArgsUsage)
+	}
+	if err := s.root("settings " + c.Command.Name); err != nil {
+		return err
+	}
+	set, err := s.settings()
+	if err != nil {
+		return err
+	}
+	if want == 2 {
+		err = set.Set(c.Args().Get(0), c.Args().Get(1))
+	} else {
+		err = set.Unset(c.Args().First())
+	}
+	if err != nil {
+		return usage("%s", err.Error())
+	}
+	data, err := set.Bytes()
+	if err != nil {
+		return err
+	}
+	if s.global.dryRun {
+		s.printf("%s", data)
+		return nil
+	}
+	o, err := s.options("settings")
+	if err != nil {
+		return err
+	}
+	n, err := operation.CreateNode(o)
+	if err != nil {
+		return err
+	}
+	return joinClose(n.WriteSettings(c.Context, data), n)
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+)
+
+func (s *session) start() *cli.Command {
+	return &cli.Command{
+		Name: "start", Usage: "start this node; the first time, make it",
+		Description: "sudo mk start", UsageText: exitsUsual + ", 4 not ready in time",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "disable-at-boot", Usage: "do not start again with the machine"},
+			&cli.StringFlag{Name: "auth", Usage: "how kubeconfigs authenticate: x509 or token"},
+			&cli.StringFlag{Name: "name", Usage: "the node's `NAME` (default: the host's)"},
+			&cli.StringFlag{Name: "address", Usage: "the `ADDRESS` that other nodes use (default: that of the default route)"},
+			&cli.StringFlag{Name: "pod-cidr", Usage: "`CIDR` of pods"},
+			&cli.StringFlag{Name: "service-cidr", Usage: "`CIDR` of services"},
+			&cli.StringFlag{Name: "cni", Usage: "how pods reach other nodes: vxlan, host-gw or wireguard"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noMore(c, 0); err != nil {
+				return err
+			}
+			if err := s.root("start"); err != nil {
+				return err
+			}
+			return s.doStart(c)
+		},
+	}
+}
+
+func (s *session) doStart(c *cli.Context) error {
+	o := operation.StartOptions{
+		Name: c.String("name"), Address: c.String("address"), PodCIDR: c.String("pod-cidr"), ServiceCIDR: c.String("service-cidr"),
+		CNI: c.String("cni"), Auth: c.String("auth"), NoBoot: c.Bool("disable-at-boot"), NoWait: s.global.noWait,
+	}
+	options, err := s.options("start")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	if s.global.dryRun {
+		plan, err := operation.PlanStart(ctx, options, o)
+		if err != nil {
+			return err
+		}
+		return s.showPlan(plan)
+	}
+	if err := operation.Preflight(ctx, options, o); err != nil {
+		return err
+	}
+	n, err := operation.CreateNode(options)
+	if err != nil {
+		return err
+	}
+	if err := joinClose(n.Start(ctx, o), n); err != nil {
+		return err
+	}
+	result := struct {
+		Node    string `json:"node"`
+		Address string `json:"address"`
+		Ready   bool   `json:"ready"`
+	}{n.Record.Name, n.Record.Address, !o.NoWait}
+	return s.show(result, func(w io.Writer) error {
+		state := "is ready"
+		if o.NoWait {
+			state = "was started"
+		}
+		_, err := fmt.Fprintf(w, "%s %s at %s\n", result.Node, state, result.Address)
+		return err
+	})
+}

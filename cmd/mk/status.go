@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/observe"
+	"mk8s.io/mk/core/operation"
+)
+
+func (s *session) status() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "say how this node is", Description: "mk status --wait-ready", UsageText: exitsRead + ", 4 not ready",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "wait-ready", Aliases: []string{"w"}, Usage: "wait until the node is ready"},
+			&cli.StringFlag{Name: "addon", Aliases: []string{"a"}, Usage: "only say whether this `ADDON` is enabled"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noMore(c, 0); err != nil {
+				return err
+			}
+			ctx, cancel := s.bounded(c)
+			defer cancel()
+			return s.open("status", func(n *operation.Node) error { return s.doStatus(ctx, c, n) })
+		},
+	}
+}
+
+func (s *session) doStatus(ctx context.Context, c *cli.Context, n *operation.Node) error {
+	if c.Bool("wait-ready") {
+		err := observe.WaitReady(ctx, n, func(what string) { s.note("%s", what) })
+		if e, ok := errors.AsType[*observe.HopelessError](err); ok {
+			return &problem{Reason: "NOT_READY", Message: e.Error(), exit: exitNotReady, Next: []string{e.Next, "mk doctor"}}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	st := observe.NodeStatus(c.Context, n)
+	if name := c.String("addon"); name != "" {
+		return s.addonStatus(st, name)
+	}
+	err := s.show(st, func(w io.Writer) error {
+		if s.global.output == "short" {
+			printShort(w, st)
+			return nil
+		}
+		printStatus(w, st)
+		return nil
+	})
+	if err == nil && !st.Ready {
+		return &problem{Reason: "NOT_READY", Message: "the node is not ready", Why: whyNot(st), exit: exitNotReady, Next: nextAfter(st)}
+	}
+	return err
+}
+
+func (s *session) addonStatus(st *observe.Status, name string) error {
+	word := "disabled"
+	for _, a := range st.Addons {
+		if a.Name == name && a.Enabled {
+			word = "enabled"
+		}
+	}
+	s.printf("%s\n", word)
+	if !st.Ready {
+		return &problem{Reason: "NOT_READY", Message: "the node is not ready", exit: exitNotReady, Next: nextAfter(st)}
+	}
+	return nil
+}
+
+func whyNot(st *observe.Status) string {
+	if st.Stopped {
+		return "it was stopped"
+	}
+	for _, x := range st.Services {
+		if x.State != "running" {
+			return fmt.Sprintf("%s is %s: %s", x.Name, x.State, x.LastError)
+		}
+	}
+	for source, why := range st.Silent {
+		return source + ": " + why
+	}
+	return ""
+}
+
+func nextAfter(st *observe.Status) []string {
+	if st.Stopped || len(st.Services) == 0 {
+		return []string{"sudo mk start"}
+	}
+	return []string{"mk status --wait-ready", "mk doctor"}
+}
+
+func headline(st *observe.Status) string {
+	switch {
+	case st.Stopped:
+		return "mk is stopped"
+	case st.Ready:
+		return "mk is running"
+	}
+	return "mk is not ready"
+}
+
+func printShort(w io.Writer, st *observe.Status) {
+	fmt.Fprintf(w, "%s\naddons:\n", headline(st))
+	for _, a := range st.Addons {
+		fmt.Fprintf(w, "%s: %s\n", a.Name, map[bool]string{true: "enabled", false: "disabled"}[a.Enabled])
+	}
+}
+
+func printStatus(w io.Writer, st *observe.Status) {
+	fmt.Fprintf(w, "%s: %s (%s) at %s\n", headline(st), st.Node, st.Role, st.Address)
+	fmt.Fprintf(w, "high-availability: %s\n", map[bool]string{true: "yes", false: "no"}[st.HA])
+	voters := "none"
+	if len(st.Voters) > 0 {
+		voters = strings.Join(st.Voters, " ")
+	}
+	fmt.Fprintf(w, "  datastore master nodes: %s\n  datastore standby nodes: none\n", voters)
+	fmt.Fprintln(w, "services:")
+	for _, x := range st.Services {
+		fmt.Fprintf(w, "  %-12s %s", x.Name, x.State)
+		if x.Restarts > 0 {
+			fmt.Fprintf(w, ", started again %d times: %.120s", x.Restarts, x.LastError)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, "addons:")
+	for _, group := range []bool{true, false} {
+		fmt.Fprintf(w, "  %s:\n", map[bool]string{true: "enabled", false: "disabled"}[group])
+		for _, a := range st.Addons {
+			if a.Enabled == group {
+				fmt.Fprintf(w, "    %-16s # %s\n", a.Name, a.Description)
+			}
+		}
+	}
+	for _, c := range st.Certificates {
+		fmt.Fprintf(w, "certificate %s: %s\n", c.Name, c.Reasons[0].Text)
+	}
+	for source, why := range st.Silent {
+		fmt.Fprintf(w, "%s: %.160s\n", source, why)
+	}
+	if st.Holder != "" {
+		fmt.Fprintf(w, "%s changes the node just now\n", st.Holder)
+	}
+	if st.Open != nil {
+		fmt.Fprintf(w, "change %d (%s) is not finished: mk %s, or mk changes abort %d\n", st.Open.Number, st.Open.Verb, st.Open.Verb, st.Open.Number)
+	}
+}

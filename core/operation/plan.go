@@ -1,0 +1,357 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/pluginsdir/lockfile"
+	"mk8s.io/mk/sdk/certs"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// Plan is what a dry run found out: the first ChangeSet in full, and the names
+// of what follows it. Nothing was changed for it.
+type Plan struct {
+	Changes []change.Line `json:"changes,omitempty"`
+	Then    []string      `json:"then,omitempty"`
+}
+
+// preview is the plan of a ChangeSet.
+func (n *Node) preview(cs changeset.ChangeSet, then ...string) (*Plan, error) {
+	lines, err := n.Engine.Preview(cs.Redacted())
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Changes: lines, Then: then}, nil
+}
+
+// DryAddon is the plan of SetAddon.
+func (n *Node) DryAddon(ctx context.Context, o AddonOptions) (*Plan, error) {
+	answer, err := n.PlanAddon(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	var then []string
+	if !answer.Next.IsZero() {
+		then = append(then, answer.Next.Name)
+	}
+	return n.preview(answer.Changes, then...)
+}
+
+// DryRenew is the plan of Renew.
+func (n *Node) DryRenew(o RenewOptions) (*Plan, error) {
+	cs, err := n.Renewal(o)
+	if err != nil {
+		return nil, err
+	}
+	return n.preview(cs)
+}
+
+// DryUse is the plan of UsePlugin.
+func (n *Node) DryUse(kind, name, constraint, authority string) (*Plan, error) {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return nil, err
+	}
+	_, flips, err := lockfile.PlanActivate(lock, lockfile.Activation{
+		Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.flippable(flips); err != nil {
+		return nil, err
+	}
+	return n.preview(FlipChanges(flips))
+}
+
+// PlanStart is the plan of a start. It reads, and asks no plugin: the
+// authorities' and the datastore's answers stand as the steps that follow.
+func PlanStart(ctx context.Context, options Options, o StartOptions) (*Plan, error) {
+	if err := Preflight(ctx, options, o); err != nil {
+		return nil, err
+	}
+	then := []string{"start the services", "wait for the API server", "write what the cluster is", "wait for the node"}
+	n, err := OpenNode(options)
+	if err != nil && !errors.Is(err, ErrNoNode) {
+		return nil, err
+	}
+	if err == nil {
+		defer n.Close() //nolint:errcheck // nothing was started
+		if n.started() {
+			return &Plan{Then: then}, nil
+		}
+	}
+	p := &Plan{Changes: []change.Line{{Verb: "make folder", Target: options.Root, Effect: "create"}}}
+	for _, name := range certs.Names() {
+		p.Changes = append(p.Changes, change.Line{Verb: "make authority", Target: name, Effect: "create"})
+	}
+	for _, profile := range append(nodeProfiles(node.ControlPlane), pki.DatastoreMember, pki.DatastoreClient) {
+		p.Changes = append(p.Changes, change.Line{Verb: "issue certificate", Target: profile, Effect: "create"})
+	}
+	p.Then = append([]string{"install the plugins", "ask the clustering plugin for the datastore", "write the node's files"}, then...)
+	return p, nil
+}
+
+// ServiceNames resolves names and aliases of services.
+func (n *Node) ServiceNames(names []string) ([]string, error) {
+	known := n.serviceNames()
+	var out []string
+	for _, name := range names {
+		s := service.Alias(name)
+		if !slices.Contains(known, s) {
+			return nil, fmt.Errorf("there is no service %q: %s", name, strings.Join(known, ", "))
+		}
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// LogNames resolves names of services that have logs; none means all.
+func (n *Node) LogNames(names []string) ([]string, error) {
+	known := append(n.serviceNames(), "mk")
+	if len(names) == 0 {
+		return known, nil
+	}
+	for i, name := range names {
+		names[i] = service.Alias(name)
+		if !slices.Contains(known, names[i]) {
+			return nil, fmt.Errorf("there is no log of %q: %s", name, strings.Join(known, ", "))
+		}
+	}
+	return names, nil
+}
+
+// CheckProfiles reports a name that is none of this node's certificates.
+func (n *Node) CheckProfiles(profiles []string) error {
+	all := n.profiles()
+	for _, p := range profiles {
+		if !slices.Contains(all, p) {
+			return fmt.Errorf("this node has no certificate %q: %s", p, strings.Join(all, ", "))
+		}
+	}
+	return nil
+}
+
+func (n *Node) profiles() []string {
+	return append(nodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient)
+}
+
+// Certificate is what is known of one of the node's certificates.
+type Certificate struct {
+	Profile  string       `json:"profile"`
+	File     string       `json:"file"`
+	NotAfter time.Time    `json:"notAfter"`
+	RenewAt  time.Time    `json:"renewAt"`
+	State    pki.State    `json:"state"`
+	Reasons  []pki.Reason `json:"reasons,omitempty"`
+	Text     string       `json:"text,omitempty"`
+}
+
+// Certificates lists the node's certificates.
+func (n *Node) Certificates() ([]Certificate, error) {
+	var out []Certificate
+	for _, p := range n.profiles() {
+		c, err := n.Certificate(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *c)
+	}
+	return out, nil
+}
+
+// Certificate describes one certificate.
+func (n *Node) Certificate(profile string) (*Certificate, error) {
+	p, err := pki.Find(profile)
+	if err != nil {
+		return nil, err
+	}
+	out := &Certificate{Profile: profile, File: n.Root.Path(p.CertFile())}
+	if out.Reasons, err = n.Judge(profile); err != nil {
+		return nil, err
+	}
+	data, err := n.Root.ReadFile(p.CertFile())
+	if err != nil {
+		return out, nil //nolint:nilerr // Judge has said so
+	}
+	info, err := pki.Inspect(data)
+	if err != nil {
+		return out, nil //nolint:nilerr // Judge has said so
+	}
+	cert, err := pki.ParseCertificate(data)
+	if err != nil {
+		return out, nil //nolint:nilerr // Judge has said so
+	}
+	out.NotAfter, out.RenewAt, out.State, out.Text = cert.NotAfter, pki.RenewAt(cert), info.State(n.Now()), info.String()
+	return out, nil
+}
+
+// KnownAuthority is an authority, and who keeps its key.
+type KnownAuthority struct {
+	Name        string `json:"name"`
+	Generation  uint32 `json:"generation"`
+	Plugin      string `json:"plugin"`
+	KeyLocation string `json:"keyLocation"`
+}
+
+// Authorities asks the certs plugins where their keys are.
+func (n *Node) Authorities(ctx context.Context) ([]KnownAuthority, error) {
+	var out []KnownAuthority
+	for _, name := range certs.Names() {
+		_, who, err := n.Plugins.Certs(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		a, err := n.Issuer.Authority(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, KnownAuthority{Name: name, Generation: a.Generation, Plugin: who.String(), KeyLocation: a.KeyLocation})
+	}
+	return out, nil
+}
+
+// ArgumentFiles are the services that have an args file.
+func (n *Node) ArgumentFiles() []string {
+	var out []string
+	for _, s := range args.Services() {
+		if _, err := os.Stat(n.Root.Args(s)); err == nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// ArgumentOptions say which argument to set or unset.
+type ArgumentOptions struct {
+	Service string  `json:"service"`
+	Option  string  `json:"option"`
+	Value   *string `json:"value,omitempty"`
+	Unset   bool    `json:"unset,omitempty"`
+}
+
+func (o ArgumentOptions) changes() changeset.ChangeSet {
+	var a changeset.Action = &changeset.SetArgument{Service: o.Service, Option: o.Option, Value: o.Value}
+	if o.Unset {
+		a = &changeset.RemoveArgument{Service: o.Service, Option: o.Option}
+	}
+	ops := []changeset.Operation{{Action: a}}
+	if s := serviceOf(o.Service); s != "" {
+		ops = append(ops, changeset.Operation{Action: &changeset.ControlService{Service: s, Action: changeset.Restart}})
+	}
+	return changeset.ChangeSet{Operations: ops}
+}
+
+// serviceOf is the service that reads an args file; none reads ctr's.
+func serviceOf(file string) string {
+	switch file {
+	case "kubectl", "ctr":
+		return ""
+	case "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy":
+		return "kubelite"
+	}
+	return file
+}
+
+// DryArgument is the plan of SetArgument.
+func (n *Node) DryArgument(o ArgumentOptions) (*Plan, error) { return n.preview(o.changes()) }
+
+// SetArgument sets or unsets an argument and restarts what reads it.
+func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {
+	r, err := n.Journal.Begin(ctx, "args", o)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Step(ctx, "change the argument", func(ctx context.Context) error { return r.Apply(ctx, o.changes()) }))
+}
+
+// WriteSettings replaces the settings file.
+func (n *Node) WriteSettings(ctx context.Context, data []byte) error {
+	r, err := n.Journal.Begin(ctx, "settings", nil)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Step(ctx, "write the settings", func(ctx context.Context) error {
+		return r.Apply(ctx, changeset.ChangeSet{Operations: []changeset.Operation{{
+			Action: &changeset.WriteFile{Path: "settings.yaml", Content: data, Secret: true}}}})
+	}))
+}
+
+// UndoOperation takes the newest finished operation back.
+func (n *Node) UndoOperation(ctx context.Context, number int) error {
+	rec, err := LoadRecord(n.Root, number)
+	if err != nil {
+		return fmt.Errorf("change %d: %w", number, err)
+	}
+	if rec.State != Done || rec.Changes == 0 {
+		return plugin.Errorf(plugin.NotPossible, "change %d is %s with %d ChangeSets: there is nothing to undo", number, rec.State, rec.Changes)
+	}
+	r, err := n.Journal.Begin(ctx, "undo", number)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Step(ctx, "undo", func(ctx context.Context) error {
+		for i := rec.Changes; i > 0; i-- {
+			if err := n.Engine.Undo(ctx, change.ID{Operation: number, Change: i}); err != nil {
+				return err
+			}
+		}
+		rec.State = Undone
+		return saveRecord(n.Root, rec)
+	}))
+}
+
+// AbortOperation gives an open operation up. What it did stays done; a
+// ChangeSet that was being applied is brought to one of its two ends.
+func (n *Node) AbortOperation(ctx context.Context, number int) error {
+	return n.changeOpen(ctx, number, func(rec *Record) {
+		rec.State, rec.Ended = Failed, n.Now().UTC()
+		if rec.Error == "" {
+			rec.Error = "given up by " + n.User
+		}
+	})
+}
+
+// PauseOperation leaves an open operation alone, or goes on with it.
+func (n *Node) PauseOperation(ctx context.Context, number int, pause bool) error {
+	return n.changeOpen(ctx, number, func(rec *Record) {
+		rec.State = Open
+		if pause {
+			rec.State = Paused
+		}
+	})
+}
+
+// changeOpen changes the record of an open operation under the lock.
+func (n *Node) changeOpen(ctx context.Context, number int, change func(*Record)) error {
+	release, err := n.Journal.hold(ctx)
+	if err != nil {
+		return err
+	}
+	rec, err := LoadRecord(n.Root, number)
+	if err == nil && rec.State != Open && rec.State != Paused {
+		err = plugin.Errorf(plugin.NotPossible, "change %d is %s", number, rec.State)
+	}
+	if err == nil {
+		err = n.Engine.Recover(ctx)
+	}
+	if err == nil {
+		change(rec)
+		err = saveRecord(n.Root, rec)
+	}
+	return errors.Join(err, release())
+}
