@@ -40,10 +40,32 @@ func Preflight(ctx context.Context, o Options, s StartOptions) error {
 	if err := checkNetwork(s); err != nil {
 		return err
 	}
+	if err := passable(o.Root); err != nil {
+		return err
+	}
 	if err := freeSpace(o.Root); err != nil {
 		return err
 	}
 	return freePorts(ctx)
+}
+
+// passable checks the folders above the root: plugins run as users of their
+// own and must be able to pass through to theirs.
+func passable(dir string) error {
+	for dir = filepath.Dir(dir); dir != "/"; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", dir, err)
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return plugin.Errorf(plugin.NotPossible,
+				"plugins cannot pass through %s (mode %04o): they run as users of their own; chmod o+x it, or choose another --root", dir, info.Mode().Perm())
+		}
+	}
+	return nil
 }
 
 func checkNetwork(s StartOptions) error {

@@ -97,7 +97,10 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 		return nil, err
 	}
 	if open != nil && open.Verb != verb {
-		return nil, &OpenError{open}
+		if err := j.settle(open, verb); err != nil {
+			return nil, err
+		}
+		open = nil
 	}
 	if open != nil && open.State == Paused {
 		return nil, fmt.Errorf("change %d: %w", open.Number, ErrPaused)
@@ -112,6 +115,21 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 		return nil, err
 	}
 	return r, saveRecord(j.Root, r.Record)
+}
+
+// settle ends an operation of another verb that a killed process left open.
+// All but a start consist of ChangeSets that Recover has just brought to one of
+// their ends, so nothing is left to do. A start goes on, or is given up by who
+// wants the node to stop.
+func (j *Journal) settle(open *Record, verb string) error {
+	if open.State == Paused || (open.Verb == "start" && verb != "stop") {
+		return &OpenError{open}
+	}
+	open.State, open.Ended = Failed, j.Now().UTC()
+	if open.Error == "" {
+		open.Error = "it was interrupted; what it had applied stays"
+	}
+	return saveRecord(j.Root, open)
 }
 
 func (j *Journal) newRecord(verb string, params any) (*Record, error) {

@@ -155,7 +155,7 @@ func (r *processRunner) reap() {
 }
 
 func (r *processRunner) killGroup() {
-	if r.cmd.Process != nil {
+	if r.cmd != nil && r.cmd.Process != nil {
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // ESRCH: nobody is left
 	}
 }
@@ -185,8 +185,13 @@ func (r *processRunner) Stderr() io.ReadCloser { return r.stderr }
 // Name is the program's path.
 func (r *processRunner) Name() string { return r.path }
 
-// ID is the pid.
-func (r *processRunner) ID() string { return strconv.Itoa(r.cmd.Process.Pid) }
+// ID is the pid; empty for a process that did not start.
+func (r *processRunner) ID() string {
+	if r.cmd == nil || r.cmd.Process == nil {
+		return ""
+	}
+	return strconv.Itoa(r.cmd.Process.Pid)
+}
 
 // Diagnose has nothing to add: the log is shown with the error.
 func (r *processRunner) Diagnose(context.Context) string { return "" }

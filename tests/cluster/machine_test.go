@@ -38,7 +38,7 @@ func newMachine(t *testing.T, number int, route bool) *machine {
 		t.Fatal("these tests need root")
 	}
 	m := &machine{
-		t: t, out: out, root: filepath.Join(t.TempDir(), "mk"), name: fmt.Sprintf("mkt%d-%d", os.Getpid(), number),
+		t: t, out: out, root: filepath.Join(passable(t), "mk"), name: fmt.Sprintf("mkt%d-%d", os.Getpid(), number),
 		address: fmt.Sprintf("10.77.%d.2", number),
 	}
 	uplink := fmt.Sprintf("mkt%d", number)
@@ -55,6 +55,21 @@ func newMachine(t *testing.T, number int, route bool) *machine {
 	}
 	t.Cleanup(m.remove)
 	return m
+}
+
+// passable is a folder for a node: plugins, as users of their own, pass through
+// everything above theirs. Its path is short, as sockets want it.
+func passable(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mkt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // remove takes the node away, whatever the test left it in.
