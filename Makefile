@@ -25,7 +25,7 @@ up: deps build ## install what is missing, build everything, start a node
 	@$(OUT)/bin/mk enable dns
 	@$(OUT)/bin/mk status
 
-test: check build test-cluster ## every test that CI runs
+test: check test-cluster test-api ## every test that CI runs
 
 ## ---- build
 
@@ -65,4 +65,31 @@ testtools: ## build the third-party judges that tests use: kubeadm, zlint
 parts: ## build containerd, runc, the CNI plugins, flanneld and the images
 	@cmd/parts/build.sh $(OUT)
 
-.PHONY: help up test deps build mk plugins kubelite parts
+## ---- tests
+
+TOOLS := $(OUT)/tools
+tools: ## build the programs that check and generate
+	@mkdir -p $(TOOLS)
+	@go -C tests/tools build -o $(TOOLS)/ github.com/bufbuild/buf/cmd/buf google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc honnef.co/go/tools/cmd/staticcheck
+
+check: tools generate-check ## format, vet, staticcheck and the unit tests with the race detector
+	@unformatted=$$(gofmt -l core cmd/mk plugins pluginsdir sdk tests | grep -v '\.pb\.go$$' || true); \
+	if [ -n "$$unformatted" ]; then echo "gofmt these:" $$unformatted; exit 1; fi
+	go vet ./...
+	go vet -tags cluster ./tests/cluster
+	$(TOOLS)/staticcheck ./core/... ./cmd/mk/... ./plugins/... ./pluginsdir/... ./sdk/... ./tests/...
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+generate: tools ## regenerate the protobuf code
+	cd sdk/proto && buf generate
+
+generate-check: tools ## lint the contracts, compare them with the released ones, see that the code is current
+	cd sdk/proto && buf lint && buf breaking --against testdata/released.binpb && buf generate && git diff --exit-code .
+
+test-cluster: build ## the tests with real Kubernetes (root)
+	go test -tags cluster -count=1 -timeout 20m ./tests/cluster/...
+
+test-api: build ## the tests of core/kube against a real API server (root)
+	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube
+
+.PHONY: help up test deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-api
