@@ -10,8 +10,11 @@ import (
 	"mk8s.io/mk/core/operation"
 )
 
+// datastoreURL is where the datastore serves this node.
+const datastoreURL = "https://127.0.0.1:12379/health"
+
 // datastore asks etcd whether it can commit.
-func datastore(ctx context.Context, n *operation.Node) (func(*Status), error) {
+func datastore(ctx context.Context, n *operation.Node) (fill, error) {
 	pair, err := tls.LoadX509KeyPair(n.Root.Certs("apiserver-etcd-client.crt"), n.Root.Certs("apiserver-etcd-client.key"))
 	if err != nil {
 		return nil, err
@@ -26,7 +29,7 @@ func datastore(ctx context.Context, n *operation.Node) (func(*Status), error) {
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool,
 	}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:12379/health", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, datastoreURL, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -34,9 +37,7 @@ func datastore(ctx context.Context, n *operation.Node) (func(*Status), error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := resp.Body.Close(); err != nil {
-		return nil, err
-	}
+	defer resp.Body.Close() //nolint:errcheck // only read
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("it cannot commit: status %d", resp.StatusCode)
 	}

@@ -10,7 +10,8 @@ package observe
 import (
 	"context"
 	"errors"
-	"fmt"
+	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/pluginsdir/manifest"
 )
 
 // sourceLimit is how long one source may take for a status.
@@ -38,9 +40,11 @@ type Status struct {
 	HA           bool              `json:"highAvailability"`
 	Voters       []string          `json:"voters,omitempty"`
 	Certificates []ExpiringCert    `json:"certificates,omitempty"`
-	Open         *operation.Record `json:"openOperation,omitempty"`
-	Holder       string            `json:"holder,omitempty"` // who changes the node just now
-	Silent       map[string]string `json:"silent,omitempty"` // source: why it did not answer
+	Open         *operation.Record `json:"openOperation,omitempty"` // without what plugins keep in it
+	// RootEquivalent are the active plugins that could become root.
+	RootEquivalent []string          `json:"rootEquivalentPlugins,omitempty"`
+	Holder         string            `json:"holder,omitempty"` // who changes the node just now
+	Silent         map[string]string `json:"silent,omitempty"` // source: why it did not answer
 }
 
 // NodeState is what the cluster says of a node.
@@ -48,6 +52,9 @@ type NodeState struct {
 	Name   string `json:"name"`
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"`
+	// Version is the kubelet's.
+	Version    string   `json:"version,omitempty"`
+	Conditions []string `json:"conditions,omitempty"` // those that are not as they should be
 }
 
 // AddonState is an addon and whether it is enabled and healthy.
@@ -66,46 +73,8 @@ type ExpiringCert struct {
 	Reasons []pki.Reason `json:"reasons"`
 }
 
-// answer is what one source adds to a status.
-type answer struct {
-	source string
-	err    error
-	add    func(*Status)
-}
-
-// ask runs every source at once and collects what comes in time.
-func ask(ctx context.Context, limit time.Duration, into *Status, sources map[string]func(context.Context) (func(*Status), error)) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	answers := make(chan answer, len(sources)) // room for who comes late
-	for name, source := range sources {
-		go func() {
-			add, err := source(ctx)
-			answers <- answer{name, err, add}
-		}()
-	}
-	missing := map[string]bool{}
-	for name := range sources {
-		missing[name] = true
-	}
-	for len(missing) > 0 {
-		select {
-		case a := <-answers:
-			delete(missing, a.source)
-			if a.err != nil {
-				into.silent(a.source, a.err.Error())
-			}
-			if a.add != nil {
-				a.add(into)
-			}
-		case <-time.After(limit + 100*time.Millisecond):
-			for name := range missing {
-				into.silent(name, fmt.Sprintf("no answer in %s", limit))
-			}
-			return
-		}
-	}
-}
+// fill is what one source adds to a status.
+type fill = func(*Status)
 
 func (s *Status) silent(source, why string) {
 	if s.Silent == nil {
@@ -114,26 +83,88 @@ func (s *Status) silent(source, why string) {
 	s.Silent[source] = why
 }
 
+// Silences lists, sorted, what could not be found out and why, one line each.
+func (s *Status) Silences() []string {
+	out := make([]string, 0, len(s.Silent))
+	for source, why := range s.Silent {
+		out = append(out, source+": "+why)
+	}
+	slices.Sort(out)
+	return out
+}
+
 // NodeStatus says how a node is, within 3 seconds.
 func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 	s := &Status{}
 	if n.Record != nil {
 		s.Node, s.Role, s.Address, s.Stopped = n.Record.Name, string(n.Record.Role), n.Record.Address, n.Record.Stopped
 	}
-	sources := map[string]func(context.Context) (func(*Status), error){
-		"services":     func(ctx context.Context) (func(*Status), error) { return services(ctx, n) },
-		"certificates": func(context.Context) (func(*Status), error) { return certificates(n) },
-		"journal":      func(context.Context) (func(*Status), error) { return journal(n) },
+	sources := map[string]func(context.Context) (fill, error){
+		"services":     func(ctx context.Context) (fill, error) { return services(ctx, n) },
+		"certificates": func(context.Context) (fill, error) { return certificates(n) },
+		"journal":      func(context.Context) (fill, error) { return journal(n) },
+		"plugins":      func(context.Context) (fill, error) { return powerful(n) },
 	}
 	if n.Record != nil && n.Record.ClusterID != "" && !n.Record.Stopped {
-		sources["API server"] = func(ctx context.Context) (func(*Status), error) { return cluster(ctx, n) }
-		sources["datastore"] = func(ctx context.Context) (func(*Status), error) { return datastore(ctx, n) }
+		sources["API server"] = func(ctx context.Context) (fill, error) { return cluster(ctx, n) }
+		sources["datastore"] = func(ctx context.Context) (fill, error) { return datastore(ctx, n) }
+		sources["containerd"] = func(ctx context.Context) (fill, error) { return nil, containerd(ctx, n.Defaults().ContainerdSocket()) }
 	}
-	ask(ctx, sourceLimit, s, sources)
+	for source, o := range together(ctx, sourceLimit, sources) {
+		if o.err != nil {
+			s.silent(source, o.err.Error())
+		}
+		if o.value != nil {
+			o.value(s)
+		}
+	}
+	// A node whose API server does not answer is not ready, whatever was said
+	// before; and a stopped one is not either.
+	s.Ready = s.Ready && !s.Stopped
 	return s
 }
 
-func services(ctx context.Context, n *operation.Node) (func(*Status), error) {
+// powerful names the active plugins that could become root of the cluster.
+func powerful(n *operation.Node) (fill, error) {
+	list, err := n.Dir.List()
+	if err != nil {
+		return nil, err
+	}
+	return func(s *Status) {
+		for _, p := range list {
+			if p.Active && p.Class == manifest.RootEquivalent {
+				s.RootEquivalent = append(s.RootEquivalent, p.String())
+			}
+		}
+	}, nil
+}
+
+// containerd says whether its socket is served by somebody who accepts. A
+// stopped process still does, so the HTTP/2 preface is sent and must be
+// answered.
+func containerd(ctx context.Context, socket string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // only asked
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return err
+		}
+	}
+	// The preface and an empty SETTINGS frame.
+	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
+		return err
+	}
+	_, err = conn.Read(make([]byte, 9))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+func services(ctx context.Context, n *operation.Node) (fill, error) {
 	list, err := n.Services().Status(ctx)
 	if errors.Is(err, service.ErrNotRunning) {
 		return nil, nil
@@ -148,32 +179,49 @@ func services(ctx context.Context, n *operation.Node) (func(*Status), error) {
 }
 
 // cluster asks the API server for the nodes and the objects of addons, in one
-// go and without discovery.
-func cluster(ctx context.Context, n *operation.Node) (func(*Status), error) {
-	offered, err := n.Addons()
-	if err != nil {
-		return nil, err
-	}
+// go and without discovery. What the addons are is no reason not to ask for
+// the nodes.
+func cluster(ctx context.Context, n *operation.Node) (fill, error) {
+	offered, addonsErr := n.Addons()
 	var targets []kube.ProbeTarget
 	for _, a := range offered {
 		for _, o := range a.Probe {
 			targets = append(targets, kube.Ref{Group: o.Group, Version: o.Version, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name})
 		}
 	}
-	c, err := n.Kube()
+	// A client of its own: the node's is made under a lock that a dead disk
+	// would keep from everybody else.
+	c, err := kube.ConnectFile(n.Root.Credentials("client.config"), kube.Options{Version: n.Version})
 	if err != nil {
 		return nil, err
 	}
+	defer c.Close()
 	o := c.Overview(ctx, targets)
+	for _, p := range o.Probes {
+		addonsErr = errors.Join(addonsErr, p.Err)
+	}
 	return func(s *Status) {
 		for _, x := range o.Nodes {
-			s.Nodes = append(s.Nodes, NodeState{x.Name, x.Ready, x.Reason})
+			s.Nodes = append(s.Nodes, NodeState{Name: x.Name, Ready: x.Ready, Reason: x.Reason, Version: x.Version, Conditions: wrong(x)})
 			if x.Name == s.Node && x.Ready {
 				s.Ready = true
 			}
 		}
-		s.Addons = addonStates(offered, o.Probes)
-	}, o.NodesErr
+		if o.NodesErr == nil {
+			s.Addons = addonStates(offered, o.Probes)
+		}
+	}, errors.Join(o.NodesErr, addonsErr)
+}
+
+// wrong are the conditions of a node that are not as they should be.
+func wrong(x kube.Node) []string {
+	var out []string
+	for _, c := range x.Conditions {
+		if good := c.Type == "Ready"; (c.Status == "True") != good {
+			out = append(out, c.Type+"="+c.Status+": "+c.Message)
+		}
+	}
+	return out
 }
 
 func addonStates(offered []operation.Offered, probes []kube.ProbeResult) []AddonState {
@@ -196,7 +244,7 @@ func addonStates(offered []operation.Offered, probes []kube.ProbeResult) []Addon
 	return out
 }
 
-func certificates(n *operation.Node) (func(*Status), error) {
+func certificates(n *operation.Node) (fill, error) {
 	if n.Record == nil || n.Record.ClusterID == "" {
 		return nil, nil
 	}
@@ -213,16 +261,30 @@ func certificates(n *operation.Node) (func(*Status), error) {
 	}, nil
 }
 
-func journal(n *operation.Node) (func(*Status), error) {
+func journal(n *operation.Node) (fill, error) {
 	open, err := n.Journal.Open()
 	if err != nil {
 		return nil, err
 	}
 	owner, held := lock.Held(n.Root.Locks(), lock.Operation)
 	return func(s *Status) {
-		s.Open = open
+		s.Open = withoutSecrets(open)
 		if held {
-			s.Holder, s.Open = owner.Describe(time.Now()), nil
+			s.Holder, s.Open = owner.Describe(n.Now()), nil
 		}
 	}, nil
+}
+
+// withoutSecrets is a record without parameters and without the states that
+// plugins keep in their steps: either may hold anything.
+func withoutSecrets(r *operation.Record) *operation.Record {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	c.Params, c.Steps = nil, slices.Clone(r.Steps)
+	for i := range c.Steps {
+		c.Steps[i].Next.State = nil
+	}
+	return &c
 }
