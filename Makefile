@@ -65,6 +65,20 @@ testtools: ## build the third-party judges that tests use: kubeadm, zlint
 parts: ## build containerd, runc, the CNI plugins, flanneld and the images
 	@cmd/parts/build.sh $(OUT)
 
+## ---- the distribution
+
+DIST := mk-$(VERSION)-linux-amd64
+# The same sources and Go make the same bytes: names sorted, times those of the commit.
+dist: build ## write the reproducible archive that ./install installs, into out/
+	@rm -rf $(OUT)/$(DIST) && mkdir -p $(OUT)/$(DIST)/completions
+	@cp -a $(OUT)/bin $(OUT)/plugins $(OUT)/images $(OUT)/$(DIST)/
+	@cp install README.md CHANGELOG.md $(OUT)/$(DIST)/
+	@for s in bash zsh fish; do $(OUT)/bin/mk completion $$s > $(OUT)/$(DIST)/completions/mk.$$s; done
+	@cp $(OUT)/parts.txt $(OUT)/$(DIST)/parts.txt
+	@cd $(OUT)/$(DIST) && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
+	@tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(DIST) | gzip -n > $(OUT)/$(DIST).tar.gz
+	@rm -rf $(OUT)/$(DIST); cd $(OUT) && sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256
+
 ## ---- tests
 
 TOOLS := $(OUT)/tools
@@ -92,4 +106,5 @@ test-cluster: build ## the tests with real Kubernetes (root)
 test-api: build ## the tests of core/kube against a real API server (root)
 	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube
 
-.PHONY: help up test deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-api
+
+.PHONY: help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-api

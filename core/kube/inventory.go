@@ -158,11 +158,7 @@ func (inv *inventory) find(ref Ref) (entry, bool) {
 // union is what must be recorded before anything is applied: all that is there and all that may come to be, so that
 // after a crash nothing exists that no inventory holds.
 func (inv *inventory) union(next []entry) []entry {
-	all := slices.Clone(next)
-	for _, e := range inv.gone(next) {
-		all = append(all, e)
-	}
-	return all
+	return append(slices.Clone(next), inv.gone(next)...)
 }
 
 // gone are the recorded entries that next does not have.
