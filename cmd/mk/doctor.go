@@ -28,6 +28,9 @@ func (s *session) doctor() *cli.Command {
 				err := s.show(found, func(w io.Writer) error {
 					for _, f := range found {
 						fmt.Fprintf(w, "%-12s %s\n", f.Area, f.What)
+						if f.Why != "" {
+							fmt.Fprintf(w, "%-12s why   %s\n", "", f.Why)
+						}
 						if f.Next != "" {
 							fmt.Fprintf(w, "%-12s next  %s\n", "", f.Next)
 						}

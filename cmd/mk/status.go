@@ -35,7 +35,7 @@ func (s *session) doStatus(ctx context.Context, c *cli.Context, n *operation.Nod
 	if c.Bool("wait-ready") {
 		err := observe.WaitReady(ctx, n, func(what string) { s.note("%s", what) })
 		if e, ok := errors.AsType[*observe.HopelessError](err); ok {
-			return &problem{Reason: "NOT_READY", Message: e.Error(), exit: exitNotReady, Next: []string{e.Next, "mk doctor"}}
+			return &problem{Reason: "NOT_READY", Message: e.Error(), Why: e.Detail, exit: exitNotReady, Next: []string{e.Next, "mk doctor"}}
 		}
 		if err != nil {
 			return err
@@ -82,8 +82,8 @@ func whyNot(st *observe.Status) string {
 			return fmt.Sprintf("%s is %s: %s", x.Name, x.State, x.LastError)
 		}
 	}
-	for source, why := range st.Silent {
-		return source + ": " + why
+	if lines := st.Silences(); len(lines) > 0 {
+		return lines[0]
 	}
 	return ""
 }
@@ -140,8 +140,11 @@ func printStatus(w io.Writer, st *observe.Status) {
 	for _, c := range st.Certificates {
 		fmt.Fprintf(w, "certificate %s: %s\n", c.Name, c.Reasons[0].Text)
 	}
-	for source, why := range st.Silent {
-		fmt.Fprintf(w, "%s: %.160s\n", source, why)
+	for _, line := range st.Silences() {
+		fmt.Fprintf(w, "%.170s\n", line)
+	}
+	if len(st.RootEquivalent) > 0 {
+		fmt.Fprintf(w, "plugins that could become root: %s\n", strings.Join(st.RootEquivalent, " "))
 	}
 	if st.Holder != "" {
 		fmt.Fprintf(w, "%s changes the node just now\n", st.Holder)

@@ -20,51 +20,45 @@ type Finding struct {
 	Area    string `json:"area"`
 	Serious bool   `json:"serious"` // something fails already
 	What    string `json:"what"`
+	Why     string `json:"why,omitempty"`
 	Next    string `json:"next,omitempty"`
 }
 
 // Areas are what Doctor looks at.
 func Areas() []string {
-	return []string{"services", "certs", "args", "plugins", "disk", "network", "permissions"}
+	return []string{"services", "certs", "args", "plugins", "disk", "clock", "network", "kernel", "permissions"}
 }
 
 // doctorLimit is how long one area may take.
 const doctorLimit = 10 * time.Second
 
-// Doctor looks for what is wrong in one area, or in all.
+// Doctor looks for what is wrong in some areas, or in all; what is no area is
+// left out. It returns within doctorLimit: an area that hangs is a finding.
 func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 	looks := map[string]func(context.Context, *operation.Node) []Finding{
 		"services": serviceFindings, "certs": certFindings, "args": argsFindings, "plugins": pluginFindings,
-		"disk": diskFindings, "network": networkFindings, "permissions": permissionFindings,
+		"disk": diskFindings, "clock": clockFindings, "network": networkFindings, "kernel": kernelFindings, "permissions": permissionFindings,
 	}
 	if len(areas) == 0 {
 		areas = Areas()
 	}
-	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
-	defer cancel()
-	type result struct {
-		area     string
-		findings []Finding
-	}
-	results := make(chan result, len(areas))
+	questions := map[string]func(context.Context) ([]Finding, error){}
 	for _, a := range areas {
-		go func() { results <- result{a, looks[a](ctx, n)} }()
-	}
-	found := map[string][]Finding{}
-	for range areas {
-		select {
-		case r := <-results:
-			found[r.area] = r.findings
-		case <-time.After(doctorLimit + time.Second):
+		if look, ok := looks[a]; ok {
+			questions[a] = func(ctx context.Context) ([]Finding, error) { return look(ctx, n), nil }
 		}
 	}
+	answers := together(ctx, doctorLimit, questions)
 	var out []Finding
 	for _, a := range areas {
-		list, ok := found[a]
+		o, ok := answers[a]
 		if !ok {
-			list = []Finding{{Area: a, Serious: true, What: fmt.Sprintf("no answer in %s", doctorLimit)}}
+			continue
 		}
-		out = append(out, list...)
+		out = append(out, o.value...)
+		if o.err != nil {
+			out = append(out, Finding{Area: a, Serious: true, What: o.err.Error(), Why: "the disk or a program hangs"})
+		}
 	}
 	return out
 }
@@ -77,15 +71,15 @@ func serviceFindings(ctx context.Context, n *operation.Node) []Finding {
 	var out []Finding
 	for _, x := range s.Services {
 		if x.State != service.Running || x.Restarts > 0 {
-			out = append(out, Finding{"services", x.State != service.Running,
-				fmt.Sprintf("%s is %s, started again %d times: %s", x.Name, x.State, x.Restarts, x.LastError), "mk logs " + x.Name})
+			out = append(out, Finding{Area: "services", Serious: x.State != service.Running,
+				What: fmt.Sprintf("%s is %s, started again %d times", x.Name, x.State, x.Restarts), Why: x.LastError, Next: "mk logs " + x.Name})
 		}
 	}
 	if len(s.Services) == 0 {
-		out = append(out, Finding{"services", true, "no service runs", "sudo mk start"})
+		out = append(out, Finding{Area: "services", Serious: true, What: "no service runs", Next: "sudo mk start"})
 	}
-	for source, why := range s.Silent {
-		out = append(out, Finding{"services", true, source + ": " + why, ""})
+	for _, line := range s.Silences() {
+		out = append(out, Finding{Area: "services", Serious: true, What: line})
 	}
 	return out
 }
@@ -96,12 +90,12 @@ func certFindings(_ context.Context, n *operation.Node) []Finding {
 	}
 	list, err := n.Certificates()
 	if err != nil {
-		return []Finding{{"certs", true, err.Error(), ""}}
+		return []Finding{{Area: "certs", Serious: true, What: err.Error()}}
 	}
 	var out []Finding
 	for _, c := range list {
 		for _, r := range c.Reasons {
-			out = append(out, Finding{"certs", r.Urgent(), c.Profile + ": " + r.Text, "sudo mk certs renew " + c.Profile})
+			out = append(out, Finding{Area: "certs", Serious: r.Urgent(), What: c.Profile + ": " + r.Text, Next: "sudo mk certs renew " + c.Profile})
 		}
 	}
 	return out
@@ -111,7 +105,7 @@ func argsFindings(_ context.Context, n *operation.Node) []Finding {
 	var out []Finding
 	for _, s := range n.ArgumentFiles() {
 		if _, err := args.Load(n.Root.Args(s)); err != nil {
-			out = append(out, Finding{"args", true, err.Error(), "edit " + n.Root.Args(s)})
+			out = append(out, Finding{Area: "args", Serious: true, What: err.Error(), Next: "edit " + n.Root.Args(s)})
 		}
 	}
 	return out
@@ -120,11 +114,11 @@ func argsFindings(_ context.Context, n *operation.Node) []Finding {
 func pluginFindings(ctx context.Context, n *operation.Node) []Finding {
 	findings, err := n.Dir.Verify(ctx, func(lockfile.Installed) bool { return true })
 	if err != nil {
-		return []Finding{{"plugins", true, err.Error(), ""}}
+		return []Finding{{Area: "plugins", Serious: true, What: err.Error()}}
 	}
 	var out []Finding
 	for _, f := range findings {
-		out = append(out, Finding{"plugins", true, f.Error(), "mk plugin verify"})
+		out = append(out, Finding{Area: "plugins", Serious: true, What: f.Error(), Next: f.Next})
 	}
 	return out
 }
@@ -132,22 +126,14 @@ func pluginFindings(ctx context.Context, n *operation.Node) []Finding {
 func diskFindings(_ context.Context, n *operation.Node) []Finding {
 	var st unix.Statfs_t
 	if err := unix.Statfs(n.Root.Dir(), &st); err != nil {
-		return []Finding{{"disk", true, err.Error(), ""}}
+		return []Finding{{Area: "disk", Serious: true, What: err.Error()}}
 	}
 	free := st.Bavail * uint64(st.Bsize) //nolint:gosec // a block size
 	switch {
 	case st.Flags&unix.ST_RDONLY != 0:
-		return []Finding{{"disk", true, n.Root.Dir() + " is on a read-only disk", ""}}
+		return []Finding{{Area: "disk", Serious: true, What: n.Root.Dir() + " is on a read-only disk"}}
 	case free < 1<<30:
-		return []Finding{{"disk", true, fmt.Sprintf("%d MiB are free below %s: the kubelet evicts pods", free>>20, n.Root.Dir()), "make room"}}
-	}
-	return nil
-}
-
-func networkFindings(context.Context, *operation.Node) []Finding {
-	data, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
-	if err == nil && len(data) > 0 && data[0] != '1' {
-		return []Finding{{"network", true, "packets of pods are not forwarded", "sysctl -w net.ipv4.ip_forward=1"}}
+		return []Finding{{Area: "disk", Serious: true, What: fmt.Sprintf("%d MiB are free below %s: the kubelet evicts pods", free>>20, n.Root.Dir()), Next: "make room"}}
 	}
 	return nil
 }
@@ -164,8 +150,8 @@ func permissionFindings(_ context.Context, n *operation.Node) []Finding {
 			info, err := e.Info()
 			secret := dir != "certs" || slices.Contains([]string{".key"}, extension(e.Name()))
 			if err == nil && info.Mode().IsRegular() && secret && extension(e.Name()) != ".crt" && info.Mode().Perm()&0o007 != 0 {
-				out = append(out, Finding{"permissions", true, fmt.Sprintf("%s may be read by everyone (mode %04o)", n.Root.Path(dir, e.Name()), info.Mode().Perm()),
-					"chmod o= " + n.Root.Path(dir, e.Name())})
+				out = append(out, Finding{Area: "permissions", Serious: true, Next: "chmod o= " + n.Root.Path(dir, e.Name()),
+					What: fmt.Sprintf("%s may be read by everyone (mode %04o)", n.Root.Path(dir, e.Name()), info.Mode().Perm())})
 			}
 		}
 	}

@@ -9,18 +9,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/netinfo"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 )
 
 const (
-	inspectLimit = 20 * time.Second
-	logBytes     = 2 << 20
+	inspectLimit = 25 * time.Second // for everything but the writing
+	logLines     = 10000
+	logBytes     = 4 << 20 // of one log at most
 )
 
 // Report is an archive for somebody far away: how the node is, its arguments
@@ -31,68 +41,130 @@ type Report struct {
 	when time.Time
 }
 
-// Inspect writes a report. What cannot be found out in time is a file that
-// says so.
+type part = func(context.Context) ([]byte, error)
+
+// Inspect writes a report, within half a minute whatever hangs. What cannot be
+// found out is a line in problems.txt.
 func Inspect(ctx context.Context, n *operation.Node, w io.Writer, logs bool) error {
 	z := gzip.NewWriter(w)
 	r := &Report{n: n, tar: tar.NewWriter(z), when: n.Now()}
-	parts := []struct {
-		name string
-		make func(context.Context) ([]byte, error)
-	}{
-		{"status.json", func(ctx context.Context) ([]byte, error) { return json.MarshalIndent(NodeStatus(ctx, n), "", "  ") }},
-		{"doctor.json", func(ctx context.Context) ([]byte, error) { return json.MarshalIndent(Doctor(ctx, n), "", "  ") }},
-		{"node.json", func(context.Context) ([]byte, error) { return json.MarshalIndent(n.Record, "", "  ") }},
-		{"certificates.json", func(context.Context) ([]byte, error) { return indent(n.Certificates()) }},
-		{"changes.json", func(context.Context) ([]byte, error) { return indent(r.changes()) }},
-		{"plugins.json", func(context.Context) ([]byte, error) { return indent(n.Dir.List()) }},
-		{"machine.txt", func(context.Context) ([]byte, error) { return machine(), nil }},
-	}
-	for _, s := range n.ArgumentFiles() {
-		parts = append(parts, struct {
-			name string
-			make func(context.Context) ([]byte, error)
-		}{"args/" + s, func(context.Context) ([]byte, error) { return redactedArgs(n.Root.Args(s)) }})
+	parts := r.parts()
+	for _, s := range args.Services() {
+		parts["args/"+s] = func(context.Context) ([]byte, error) { return redactedArgs(n.Root.Args(s)) }
 	}
 	if logs {
-		files, _ := filepath.Glob(n.Root.Path("var/log", "*.log"))
-		for _, f := range files {
-			parts = append(parts, struct {
-				name string
-				make func(context.Context) ([]byte, error)
-			}{"logs/" + filepath.Base(f), func(context.Context) ([]byte, error) { return end(f) }})
+		for _, s := range defaults.ServiceNames(node.ControlPlane) {
+			parts["logs/"+s+".log"] = func(context.Context) ([]byte, error) { return end(n.Root.Logs(s)) }
 		}
 	}
-	for _, p := range parts {
-		if err := r.add(p.name, inTime(ctx, p.make)); err != nil {
+	answers := together(ctx, inspectLimit, parts)
+	var problems bytes.Buffer
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		o := answers[name]
+		if o.err != nil && !errors.Is(o.err, fs.ErrNotExist) {
+			fmt.Fprintf(&problems, "%s: %v\n", name, o.err)
+		}
+		if o.value == nil {
+			continue
+		}
+		if err := r.add(name, o.value); err != nil {
 			return err
 		}
+	}
+	if err := r.add("problems.txt", problems.Bytes()); err != nil {
+		return err
 	}
 	return errors.Join(r.tar.Close(), z.Close())
 }
 
-// inTime makes a part, or says why there is none.
-func inTime(ctx context.Context, part func(context.Context) ([]byte, error)) []byte {
-	ctx, cancel := context.WithTimeout(ctx, inspectLimit)
-	defer cancel()
-	type result struct {
-		data []byte
-		err  error
+func (r *Report) parts() map[string]part {
+	n := r.n
+	return map[string]part{
+		"status.json":       func(ctx context.Context) ([]byte, error) { return indent(NodeStatus(ctx, n), nil) },
+		"doctor.json":       func(ctx context.Context) ([]byte, error) { return indent(Doctor(ctx, n), nil) },
+		"node.json":         func(context.Context) ([]byte, error) { return indent(n.Record, nil) },
+		"certificates.json": func(context.Context) ([]byte, error) { return r.certificates() },
+		"changes.json":      func(context.Context) ([]byte, error) { return indent(r.changes()) },
+		"plugins.json":      func(context.Context) ([]byte, error) { return indent(n.Dir.List()) },
+		"machine.txt":       func(context.Context) ([]byte, error) { return machine(), nil },
+		"disk.txt":          func(context.Context) ([]byte, error) { return disks() },
+		"others.json": func(context.Context) ([]byte, error) {
+			return indent(OtherKubernetes(n.Root.Dir(), n.Programs.Dir()), nil)
+		},
+		"firewall.txt": func(ctx context.Context) ([]byte, error) { return rules(ctx), nil },
+		"network.json": func(ctx context.Context) ([]byte, error) { return indent(netinfo.Read(ctx)) },
+		"cluster.json": func(ctx context.Context) ([]byte, error) { return objects(ctx, n) },
 	}
-	done := make(chan result, 1)
-	go func() {
-		data, err := part(ctx)
-		done <- result{data, err}
-	}()
-	select {
-	case r := <-done:
-		if r.err != nil {
-			return []byte("not known: " + r.err.Error() + "\n")
+}
+
+func (r *Report) certificates() ([]byte, error) {
+	if r.n.Record == nil || r.n.Record.ClusterID == "" {
+		return nil, nil
+	}
+	return indent(r.n.Certificates())
+}
+
+// disks says how full the file systems are that are on a disk.
+func disks() ([]byte, error) {
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || !strings.HasPrefix(f[0], "/dev/") && f[1] != "/" {
+			continue
 		}
-		return r.data
-	case <-ctx.Done():
-		return fmt.Appendf(nil, "no answer in %s\n", inspectLimit)
+		var st unix.Statfs_t
+		if err := unix.Statfs(f[1], &st); err != nil {
+			fmt.Fprintf(&b, "%s %v\n", f[1], err)
+			continue
+		}
+		size := uint64(st.Bsize) //nolint:gosec // a block size
+		fmt.Fprintf(&b, "%s %s size %d free %d inodes free %d\n", f[1], f[2], st.Blocks*size, st.Bavail*size, st.Ffree)
 	}
+	return b.Bytes(), nil
+}
+
+// objectsMost is how many pods and events a report has.
+const objectsMost = 1000
+
+// objects are the cluster's nodes, pods and events, without what their authors
+// may have written into them.
+func objects(ctx context.Context, n *operation.Node) ([]byte, error) {
+	if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped {
+		return nil, nil
+	}
+	c, err := kube.ConnectFile(n.Root.Credentials("client.config"), kube.Options{Version: n.Version})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	nodes, nodesErr := c.Nodes(ctx)
+	type pod struct{ Namespace, Name, Node, Phase, Message string }
+	type event struct{ Namespace, Object, Reason, Message, At string }
+	var out struct {
+		Nodes  []kube.Node `json:"nodes"`
+		Pods   []pod       `json:"pods"`
+		Events []event     `json:"events"`
+	}
+	out.Nodes = nodes
+	opts := metav1.ListOptions{Limit: objectsMost}
+	pods, podsErr := c.Clientset().CoreV1().Pods("").List(ctx, opts)
+	if podsErr == nil {
+		for _, p := range pods.Items {
+			out.Pods = append(out.Pods, pod{p.Namespace, p.Name, p.Spec.NodeName, string(p.Status.Phase), p.Status.Message})
+		}
+	}
+	events, eventsErr := c.Clientset().CoreV1().Events("").List(ctx, opts)
+	if eventsErr == nil {
+		for _, e := range events.Items {
+			out.Events = append(out.Events, event{e.Namespace, e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name, e.Reason, e.Message, e.LastTimestamp.UTC().Format(time.RFC3339)})
+		}
+	}
+	data, err := indent(out, nil)
+	return data, errors.Join(err, nodesErr, podsErr, eventsErr)
 }
 
 func (r *Report) add(name string, data []byte) error {
@@ -116,10 +188,8 @@ func indent(v any, err error) ([]byte, error) {
 // changes are the records without the opaque states of plugins' steps.
 func (r *Report) changes() ([]*operation.Record, error) {
 	all, err := operation.Records(r.n.Root)
-	for _, rec := range all {
-		for i := range rec.Steps {
-			rec.Steps[i].Next.State = nil
-		}
+	for i, rec := range all {
+		all[i] = withoutSecrets(rec)
 	}
 	return all, err
 }
@@ -133,9 +203,7 @@ func redactedArgs(path string) ([]byte, error) {
 	var b bytes.Buffer
 	for _, o := range f.Options() {
 		value := o.Value
-		lower := strings.ToLower(o.Name + value)
-		if strings.Contains(lower, "password") || strings.Contains(lower, "secret=") || strings.Contains(value, "@") && strings.Contains(value, "://") ||
-			strings.HasSuffix(o.Name, "token") {
+		if secret(o.Name, value) {
 			value = "‹secret›"
 		}
 		fmt.Fprintf(&b, "--%s=%s\n", o.Name, value)
@@ -143,9 +211,20 @@ func redactedArgs(path string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// secret says whether an option's value may be one: a word that says so, or
+// an address with a user in it.
+func secret(name, value string) bool {
+	for _, word := range []string{"password", "secret=", "apikey", "api-key", "bearer"} {
+		if strings.Contains(strings.ToLower(name+"="+value), word) {
+			return true
+		}
+	}
+	return strings.HasSuffix(name, "token") || strings.Contains(value, "@") && strings.Contains(value, "://")
+}
+
 // end is the end of a log.
 func end(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe in its place is no reason to wait
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +234,8 @@ func end(path string) ([]byte, error) {
 		return nil, err
 	}
 	from := max(0, info.Size()-logBytes)
-	return io.ReadAll(io.NewSectionReader(f, from, info.Size()-from))
+	data, err := io.ReadAll(io.NewSectionReader(f, from, info.Size()-from))
+	return lastLines(data, logLines), err
 }
 
 // machine is what /proc says of this machine.
@@ -171,4 +251,15 @@ func machine() []byte {
 		fmt.Fprintf(&b, "== %s\n%s\n", f, data)
 	}
 	return b.Bytes()
+}
+
+func lastLines(data []byte, most int) []byte {
+	for i := len(data) - 2; i >= 0; i-- {
+		if data[i] == '\n' {
+			if most--; most == 0 {
+				return data[i+1:]
+			}
+		}
+	}
+	return data
 }

@@ -237,6 +237,9 @@ func addonStates(offered []operation.Offered, probes []kube.ProbeResult) []Addon
 			if st.Reason == "" {
 				st.Reason = r.Reason
 			}
+			if r.Err != nil { // neither enabled nor disabled is known
+				st.Reason = "not known: " + r.Err.Error()
+			}
 		}
 		st.Healthy = st.Healthy && st.Enabled
 		out = append(out, st)

@@ -3,40 +3,56 @@ package observe
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
 )
 
-// tooOften is how many restarts show that waiting is of no use.
+// tooOften is how many restarts with one and the same error show that waiting
+// is of no use.
 const tooOften = 5
 
-// HopelessError says why a node cannot become ready by itself.
+// HopelessError says why a node did not become ready, or cannot by itself.
 type HopelessError struct {
-	Service string
+	Service string // that most likely is to blame; may be empty
 	Why     string
+	Detail  string        // the service's last error line; may be empty
+	After   time.Duration // how long was waited; 0 where waiting is of no use
 	Next    string
 }
 
-// Error names the service.
+// Error is what happened, without Detail.
 func (e *HopelessError) Error() string {
-	if e.Service == "" {
-		return "not ready: " + e.Why
+	var b strings.Builder
+	b.WriteString("not ready")
+	if e.After > 0 {
+		fmt.Fprintf(&b, " after %s", e.After.Round(time.Second))
 	}
-	return fmt.Sprintf("not ready: %s: %s", e.Service, e.Why)
+	b.WriteString(": ")
+	if e.Service != "" {
+		b.WriteString(e.Service + " ")
+	}
+	return b.String() + e.Why
 }
 
 // WaitReady waits until the node is Ready. It says what it waits for when that
-// changes, and ends early where waiting is of no use.
+// changes, and ends early where waiting is of no use. Its error is always a
+// *HopelessError.
 func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) error {
-	last, pause := "", 200*time.Millisecond
+	began, last, pause := time.Now(), "", 200*time.Millisecond
+	loops := map[string]loop{}
 	for {
 		s := NodeStatus(ctx, n)
 		if s.Ready {
 			return nil
 		}
-		if err := hopeless(s); err != nil {
+		if ctx.Err() != nil { // what hung because of that says nothing
+			return late(s, time.Since(began), last)
+		}
+		if err := hopeless(s, loops); err != nil {
 			return err
 		}
 		if what := waitingFor(s); what != last {
@@ -49,43 +65,93 @@ func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) er
 			pause = min(2*pause, 2*time.Second)
 		case <-ctx.Done():
 			t.Stop()
-			return &HopelessError{Service: blamed(s), Why: last + lastError(s), Next: "mk logs " + blamed(s)}
+			return late(s, time.Since(began), last)
 		}
 	}
 }
 
-func hopeless(s *Status) error {
+// loop is a service's error and since which restart it has been the same.
+type loop struct {
+	line string
+	from int
+}
+
+func hopeless(s *Status, loops map[string]loop) error {
 	if s.Stopped {
 		return &HopelessError{Why: "the node is stopped", Next: "sudo mk start"}
 	}
-	for _, x := range s.Services {
-		if x.Restarts >= tooOften {
-			return &HopelessError{Service: x.Name, Why: fmt.Sprintf("it was started again %d times: %s", x.Restarts, x.LastError), Next: "mk logs " + x.Name}
+	for _, c := range s.Certificates {
+		for _, r := range c.Reasons {
+			if r.Code == pki.HasExpired {
+				return &HopelessError{Why: c.Name + ".crt: " + r.Text, Next: "sudo mk certs renew " + c.Name}
+			}
 		}
 	}
-	if len(s.Services) == 0 && len(s.Silent) == 0 {
+	for _, x := range s.Services {
+		seen, known := loops[x.Name]
+		if !known || x.Restarts < seen.from {
+			// Restarts count since a person started it: those before were
+			// not seen, and are taken to have ended like the last.
+			loops[x.Name] = loop{x.LastError, 0}
+		} else if seen.line != x.LastError {
+			loops[x.Name] = loop{x.LastError, x.Restarts}
+		}
+		if x.State != service.Running && x.Restarts-loops[x.Name].from >= tooOften {
+			return &HopelessError{Service: x.Name, Why: fmt.Sprintf("restarts again and again (%d times)", x.Restarts), Detail: x.LastError, Next: logOf(x.Name)}
+		}
+		if x.State == service.Failed {
+			return &HopelessError{Service: x.Name, Why: "failed and is not tried again: " + x.LastExit, Detail: x.LastError, Next: logOf(x.Name)}
+		}
+	}
+	if len(s.Services) == 0 && s.Silent["services"] == "" {
 		return &HopelessError{Why: "no service runs", Next: "sudo mk start"}
 	}
 	return nil
 }
 
-// blamed is the service that most likely is to blame.
+func logOf(name string) string { return "mk logs " + name + " --since 5m" }
+
+// late is the end of a wait that took too long. last is what was waited for.
+func late(s *Status, after time.Duration, last string) error {
+	e := &HopelessError{After: max(after, time.Second), Why: last, Next: "mk doctor"}
+	if last == "" {
+		e.Why = waitingFor(s)
+	}
+	name := blamed(s)
+	for _, x := range s.Services {
+		if x.Name != name {
+			continue
+		}
+		e.Service, e.Detail, e.Next = name, x.LastError, logOf(name)
+		switch {
+		case x.Restarts > 0:
+			e.Why = fmt.Sprintf("restarts again and again (%d times)", x.Restarts)
+		case x.State != service.Running:
+			e.Why = "is " + string(x.State)
+		default:
+			e.Why = "runs; " + e.Why
+		}
+	}
+	if e.Detail == "" {
+		e.Detail = strings.Join(s.Silences(), "; ")
+	}
+	return e
+}
+
+// blamed is the service that most likely is to blame: one that does not run,
+// then one that does not answer.
 func blamed(s *Status) string {
 	for _, x := range s.Services {
 		if x.State != service.Running {
 			return x.Name
 		}
 	}
-	return "kubelite"
-}
-
-func lastError(s *Status) string {
-	for _, x := range s.Services {
-		if x.Name == blamed(s) && x.LastError != "" {
-			return ": " + x.LastError
+	for _, c := range []struct{ source, service string }{{"containerd", "containerd"}, {"datastore", "etcd"}} {
+		if s.Silent[c.source] != "" {
+			return c.service
 		}
 	}
-	return ""
+	return "kubelite"
 }
 
 func waitingFor(s *Status) string {
@@ -94,8 +160,8 @@ func waitingFor(s *Status) string {
 			return "waiting for " + x.Name + " (" + string(x.State) + ")"
 		}
 	}
-	for source, why := range s.Silent {
-		return "waiting for the " + source + ": " + why
+	if lines := s.Silences(); len(lines) > 0 {
+		return "waiting for the " + lines[0]
 	}
 	for _, x := range s.Nodes {
 		if x.Name == s.Node {
