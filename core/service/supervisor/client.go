@@ -24,6 +24,12 @@ var (
 // reserve is kept of the caller's time for the answer to arrive.
 const reserve = 200 * time.Millisecond
 
+// How often, and after what pause, one that hung up is asked again.
+const (
+	maxTries = 50
+	tryPause = 20 * time.Millisecond
+)
+
 // Client speaks to the supervisor of a folder. It keeps no connection.
 // Without a supervisor its methods return service.ErrNotRunning.
 type Client struct{ socket string }
@@ -65,10 +71,20 @@ func (c *Client) Handover(ctx context.Context) error {
 	return c.change(ctx, "/v1/handover", request{})
 }
 
-// Status implements service.Controller.
+// Status implements service.Controller. A supervisor that dies while it is
+// asked is asked again: by then it is gone, or its successor answers.
 func (c *Client) Status(ctx context.Context) ([]service.Status, error) {
-	a, err := c.call(ctx, http.MethodGet, "/v1/status", nil)
-	return a.Services, err
+	for try := 0; ; try++ {
+		a, err := c.call(ctx, http.MethodGet, "/v1/status", nil)
+		if try >= maxTries || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+			return a.Services, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask supervisor: %w", ctx.Err())
+		case <-time.After(tryPause):
+		}
+	}
 }
 
 func (c *Client) change(ctx context.Context, path string, q request) error {

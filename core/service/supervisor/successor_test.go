@@ -51,8 +51,13 @@ func detached(t *testing.T, dir string) service.Controller {
 		if err := c.Stop(ctx); err != nil {
 			t.Errorf("clean up: %v", err)
 		}
-		_ = syscall.Kill(d.pid(), syscall.SIGTERM)
-		d.gone(d.pid())
+		pid := d.pid()
+		if pid == 0 { // a signal to 0 would hit the whole group of the tests
+			t.Error("clean up: the supervisor is not there")
+			return
+		}
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+		d.gone(pid)
 	})
 	return c
 }
@@ -99,7 +104,10 @@ func (d daemon) gone(pid int) {
 func (d daemon) kill() {
 	d.t.Helper()
 	pid := d.pid()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil || pid == 0 {
+	if pid == 0 {
+		d.t.Fatal("the supervisor is not there")
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		d.t.Fatalf("kill supervisor %d: %v", pid, err)
 	}
 	d.gone(pid)
@@ -228,6 +236,9 @@ func TestStatusOfSuspendedSupervisor(t *testing.T) {
 	t.Parallel()
 	f := servicetest.NewFixture(t, detached)
 	pid := daemon{t, f.Dir}.pid()
+	if pid == 0 {
+		t.Fatal("the supervisor is not there")
+	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func Run(ctx context.Context, opts Options) error {
 			return fmt.Errorf("start supervisor: %w", err)
 		}
 	}
-	lock, err := takeLock(opts.RunDir)
+	lock, err := takeLock(ctx, opts.RunDir)
 	if err != nil {
 		return err
 	}
@@ -163,20 +163,31 @@ func (o *Options) setDefaults() {
 }
 
 // takeLock makes sure that there is one supervisor; the lock ends with the
-// process and children do not inherit it.
-func takeLock(dir string) (*os.File, error) {
+// process and children do not inherit it. It is tried for a moment: a killed
+// predecessor may have closed its socket already and its lock not yet.
+func takeLock(ctx context.Context, dir string) (*os.File, error) {
 	path := filepath.Join(dir, "supervisor.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock supervisor: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = ErrRunning
+	for try := 0; ; try++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
 		}
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		if try >= maxTries || !errors.Is(err, syscall.EWOULDBLOCK) {
+			if errors.Is(err, syscall.EWOULDBLOCK) {
+				err = ErrRunning
+			}
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, ctx.Err()), f.Close())
+		case <-time.After(tryPause):
+		}
 	}
-	return f, nil
 }
 
 // resume takes over what an earlier supervisor left running: what is wanted
