@@ -25,6 +25,7 @@ func run(args []string) int {
 		os.Exit(exitInterrupted)
 	}()
 	s := newSession(args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
-	err := newApp(s).RunContext(ctx, args)
+	app := newApp(s)
+	err := app.RunContext(ctx, arrange(app, args))
 	return s.finish(ctx, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"time"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/changeset"
@@ -126,7 +127,10 @@ func (e *Engine) do(ctx context.Context, en entry) error {
 		}
 		return nil
 	case kindCerts:
-		return e.Root.FlipCerts(en.Number)
+		if err := e.Root.FlipCerts(en.Number); err != nil {
+			return err
+		}
+		return e.Root.TouchCerts(time.Now())
 	case kindService:
 		return e.control(ctx, en.Service, en.Action)
 	}

@@ -91,10 +91,7 @@ func (s State) Default(named ...string) (netip.Addr, string, error) {
 	}
 	var links []string
 	var first netip.Addr
-	for _, l := range s.Links {
-		if !s.counts(l, named) {
-			continue
-		}
+	for _, l := range s.uplinks(named) {
 		if addrs := s.addressesOf(l); len(addrs) > 0 {
 			if len(links) == 0 {
 				first = slices.MinFunc(addrs, func(a, b netip.Addr) int { return map[bool]int{true: 1}[a.Is6()] - map[bool]int{true: 1}[b.Is6()] })
@@ -141,6 +138,25 @@ func (s State) addressesOf(l Link) []netip.Addr {
 
 func usable(a Address) bool {
 	return a.Addr.IsGlobalUnicast() && !a.Passing && !a.Local
+}
+
+// uplinks are the links that count. On a machine without a default route, a
+// container's for example, the only uplink may be of a kind that otherwise
+// belongs to pods: where none counts, those with an ordinary name do.
+func (s State) uplinks(named []string) []Link {
+	var out, ordinary []Link
+	for _, l := range s.Links {
+		switch {
+		case s.counts(l, named):
+			out = append(out, l)
+		case l.Up && l.Kind == "veth" && !virtualName(l.Name):
+			ordinary = append(ordinary, l)
+		}
+	}
+	if slices.ContainsFunc(out, func(l Link) bool { return len(s.addressesOf(l)) > 0 }) {
+		return out
+	}
+	return append(out, ordinary...)
 }
 
 // counts says whether a link's addresses are this node's own.

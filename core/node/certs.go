@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -75,6 +76,41 @@ func (r *Root) FlipCerts(n int) error {
 		return r.wrap("switch certificates to", dir, fmt.Errorf("%s is a %s, not a link", r.Path(certsLink), kindOf(at.Mode())))
 	}
 	return r.Symlink(dir, certsLink)
+}
+
+// TouchCerts changes the times of the files in all generations but the current
+// one. Programs watch the files that they opened, which are in a generation of
+// then: the event makes them read the path again, and so the current one.
+func (r *Root) TouchCerts(now time.Time) error {
+	current, err := r.CurrentCerts()
+	if err != nil {
+		return err
+	}
+	entries, err := r.ReadDir(generations)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		n, ok := generation(e.Name())
+		if !ok || n == current {
+			continue
+		}
+		files, err := r.ReadDir(certsFolder(n))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			name := certsFolder(n) + "/" + f.Name()
+			if !f.Type().IsRegular() {
+				continue
+			}
+			r.step("touch", name)
+			if err := r.fs.Chtimes(name, now, now); err != nil {
+				return r.wrap("touch", name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // DropCerts removes all generations but the current one and the one before it.

@@ -171,6 +171,9 @@ func (i *Issuer) serverNames() (pki.Names, error) {
 	}
 	base := pki.BaseNames(service...)
 	base.DNS = append(base.DNS, i.Record.Name)
+	if h := nodeName(hostname()); pki.CheckNodeName(h) == nil {
+		base.DNS = append(base.DNS, h) // people reach the machine by it
+	}
 	return names.Union(base), nil
 }
 

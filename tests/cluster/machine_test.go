@@ -21,6 +21,7 @@ type machine struct {
 	name    string // of the namespace
 	root    string // of the node
 	out     string // where mk's programs are
+	mk      string // the program; empty for the one in out
 	address string
 }
 
@@ -111,6 +112,9 @@ func (m *machine) host(name string, args ...string) {
 func (m *machine) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	if name == "mk" {
 		name = filepath.Join(m.out, "bin", "mk")
+		if m.mk != "" {
+			name = m.mk
+		}
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + m.name, name}, args...)...)
 	cmd.Env = append(os.Environ(), "MK_ROOT="+m.root, "KUBECONFIG="+filepath.Join(m.root, "credentials/client.config"))

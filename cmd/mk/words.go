@@ -1,0 +1,73 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// arrange lets flags stand anywhere: urfave/cli stops looking for them at the
+// first argument. Words of verbs that are passed through, and those after --,
+// stay where they are.
+func arrange(app *cli.App, words []string) []string {
+	if len(words) == 0 {
+		return words
+	}
+	var path, flags, rest []string
+	var command *cli.Command
+	commands, known := app.Commands, app.Flags
+	for i := 1; i < len(words); i++ {
+		w := words[i]
+		switch {
+		case w == "--":
+			rest = append(rest, words[i:]...)
+			i = len(words)
+		case w == "--generate-bash-completion":
+			rest = append(rest, w)
+		case len(w) > 1 && w[0] == '-':
+			flags = append(flags, w)
+			if takesValue(known, w) && i+1 < len(words) {
+				i++
+				flags = append(flags, words[i])
+			}
+		default:
+			next := find(commands, w)
+			if next == nil || len(rest) > 0 {
+				rest = append(rest, w)
+				continue
+			}
+			path, command, commands = append(path, w), next, next.Subcommands
+			known = slices.Concat(app.Flags, command.Flags)
+			if command.SkipFlagParsing {
+				rest = append(rest, words[i+1:]...)
+				return slices.Concat(words[:1], flags, path, rest)
+			}
+		}
+	}
+	return slices.Concat(words[:1], path, flags, rest)
+}
+
+func find(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}
+
+// takesValue tells whether a flag's value is the next word.
+func takesValue(known []cli.Flag, word string) bool {
+	name, _, inline := strings.Cut(strings.TrimLeft(word, "-"), "=")
+	if inline {
+		return false
+	}
+	for _, f := range known {
+		if slices.Contains(f.Names(), name) {
+			_, isBool := f.(*cli.BoolFlag)
+			return !isBool
+		}
+	}
+	return false
+}
