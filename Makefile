@@ -25,11 +25,11 @@ up: deps build ## install what is missing, build everything, start a node
 	@$(OUT)/bin/mk enable dns
 	@$(OUT)/bin/mk status
 
-test: check test-cluster test-api ## every test that CI runs
+test: check dist testtools test-systemd test-api test-cluster ## every test that CI runs
 
 ## ---- build
 
-DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3-yaml strace
+DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3 python3-yaml curl procps debootstrap
 deps: ## install the Debian packages that are missing
 	@missing=$$(for p in $(DEBS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
@@ -100,11 +100,14 @@ generate: tools ## regenerate the protobuf code
 generate-check: tools ## lint the contracts, compare them with the released ones, see that the code is current
 	cd sdk/proto && buf lint && buf breaking --against testdata/released.binpb && buf generate && git diff --exit-code .
 
-test-cluster: build ## the tests with real Kubernetes (root)
+test-cluster: dist testtools ## the tests with real Kubernetes (root)
 	go test -tags cluster -count=1 -timeout 20m ./tests/cluster/...
 
-test-api: build ## the tests of core/kube against a real API server (root)
+test-systemd: ## the service tests against a real systemd (root)
+	@$(MAKE) --no-print-directory -C tests/systemd
+
+test-api: kubelite ## the tests of core/kube against a real API server (root)
 	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube
 
 
-.PHONY: help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-api
+.PHONY: help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
