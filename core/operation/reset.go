@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"mk8s.io/mk/core/service"
 )
@@ -40,6 +41,15 @@ func (n *Node) Reset(ctx context.Context) error {
 	for _, e := range entries {
 		errs = append(errs, n.Root.RemoveAll(e.Name()))
 	}
+	// The kubelet makes these wherever its root folder is. Only what is empty
+	// goes: another node's or somebody else's stays.
+	for _, p := range []string{
+		"/var/lib/kubelet/device-plugins/kubelet.sock", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
+		"/var/log/containers", "/var/log/pods",
+	} {
+		_ = os.Remove(p)
+	}
+	defer func() { _ = os.Remove(filepath.Dir(n.Root.RunDir())) }()
 	if err := os.RemoveAll(n.Root.RunDir()); err != nil {
 		errs = append(errs, fmt.Errorf("remove %s: %w", n.Root.RunDir(), err))
 	}

@@ -5,6 +5,8 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
@@ -83,8 +85,8 @@ func (m *machine) remove() {
 	if _, err := os.Stat(filepath.Join(m.root, "node.json")); err != nil {
 		return
 	}
-	if out, err := m.command(ctx, "mk", "stop").CombinedOutput(); err != nil {
-		m.t.Logf("mk stop: %v\n%s", err, out)
+	if out, err := m.command(ctx, "mk", "reset", "--all", "--yes").CombinedOutput(); err != nil {
+		m.t.Logf("mk reset: %v\n%s", err, out)
 	}
 }
 
@@ -97,6 +99,12 @@ func (m *machine) logs() string {
 		fmt.Fprintf(&b, "== %s\n%s\n", filepath.Base(f), data[max(0, len(data)-4000):])
 	}
 	return b.String()
+}
+
+// id is what the node's names outside its folder are made of.
+func (m *machine) id() string {
+	sum := sha256.Sum256([]byte(m.root))
+	return hex.EncodeToString(sum[:4])
 }
 
 // host runs a command outside the machine.

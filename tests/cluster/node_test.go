@@ -144,7 +144,7 @@ func nothingLeft(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, m.root) || strings.Contains(line, "/run/mk/") {
+		if strings.Contains(line, m.root) || strings.Contains(line, "/run/mk/"+m.id()) {
 			t.Errorf("mount is left: %s", line)
 		}
 	}
@@ -154,7 +154,7 @@ func nothingLeft(t *testing.T, m *machine) {
 			t.Errorf("interface is left: %s", line)
 		}
 	}
-	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/mk/*")
+	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/mk/" + m.id())
 	for _, c := range cgroups {
 		t.Errorf("cgroup is left: %s", c)
 	}

@@ -267,16 +267,3 @@ func wrongInput(t *testing.T, m *machine) {
 	}
 }
 
-// TestTokens starts a node whose kubeconfigs hold tokens, and a second node
-// beside it on the same machine.
-func TestTokens(t *testing.T) {
-	a, b := newMachine(t, 5, true), newMachine(t, 6, true)
-	a.run("mk", "start", "--name", "node-t")
-	b.run("mk", "start", "--name", "node-u")
-	for _, m := range []*machine{a, b} {
-		out := m.kubectl("get", "nodes", "-o", "name")
-		if strings.Count(out, "node/") != 1 {
-			t.Errorf("nodes: %s", out)
-		}
-	}
-}
