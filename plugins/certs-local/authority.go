@@ -12,10 +12,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -107,17 +105,17 @@ func newKey(keyType string) (crypto.Signer, error) {
 	return nil, plugin.Errorf(plugin.BadArgument, "key type %q is unknown: ecdsa-p256, rsa-2048", keyType)
 }
 
-// serial is 159 random bits: positive, and at most 20 octets (RFC 5280 4.1.2.2).
+// serial is 158 random bits: positive, and at most 20 octets (RFC 5280 4.1.2.2).
 func serial() (*big.Int, error) {
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 159))
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 158))
 	if err != nil {
 		return nil, fmt.Errorf("make a serial number: %w", err)
 	}
 	return n.Add(n, big.NewInt(1)), nil
 }
 
-// keyID is method 1 of RFC 7093: the leftmost 160 bits of the SHA-256 of the
-// public key.
+// keyID is as method 4 of RFC 7093 allows: the leftmost 160 bits of the
+// SHA-256 of the SubjectPublicKeyInfo.
 func keyID(pub crypto.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -164,123 +162,6 @@ func (a *authority) open() (*x509.Certificate, crypto.Signer, error) {
 	return cert, signer, nil
 }
 
-// sign answers one request.
-func (s *store) sign(r certs.CertificateRequest, now time.Time) certs.SignResult {
-	a := s.find(r.Authority, r.Generation)
-	if a == nil {
-		return refused(r.ID, unknownAuthority(r.Authority))
-	}
-	der, changes, err := a.sign(r, now)
-	if err != nil {
-		return refused(r.ID, err)
-	}
-	return certs.SignResult{ID: r.ID, Granted: &certs.Granted{Certificate: pemOf(der), Changes: changes}}
-}
-
-func refused(id string, err error) certs.SignResult {
-	return certs.SignResult{ID: id, Refused: &certs.Refused{Reason: plugin.ReasonOf(err), Message: err.Error()}}
-}
-
-func (a *authority) sign(r certs.CertificateRequest, now time.Time) (der []byte, changes []string, err error) {
-	ca, key, err := a.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	csr, err := parseCSR(r.CSR)
-	if err != nil {
-		return nil, nil, err
-	}
-	template, err := leaf(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	life := min(r.Life, a.maxLife())
-	if life <= 0 {
-		life = a.maxLife()
-	}
-	template.NotBefore = later(now.Add(-backdate), ca.NotBefore).UTC().Truncate(time.Second)
-	template.NotAfter = template.NotBefore.Add(life)
-	if template.NotAfter.After(ca.NotAfter) {
-		template.NotAfter = ca.NotAfter
-	}
-	if r.Life > 0 && template.NotAfter.Sub(template.NotBefore) < r.Life {
-		changes = append(changes, fmt.Sprintf("it ends on %s instead of after %s", template.NotAfter.Format(time.DateOnly), r.Life))
-	}
-	if !template.NotAfter.After(now) {
-		return nil, nil, plugin.Errorf(plugin.NotPossible, "authority %s ended on %s", a.Name, ca.NotAfter.Format(time.DateOnly))
-	}
-	if template.SerialNumber, err = serial(); err != nil {
-		return nil, nil, err
-	}
-	if template.SubjectKeyId, err = keyID(csr.PublicKey); err != nil {
-		return nil, nil, err
-	}
-	if der, err = x509.CreateCertificate(rand.Reader, template, ca, csr.PublicKey, key); err != nil {
-		return nil, nil, fmt.Errorf("sign %s: %w", r.Profile, err)
-	}
-	return der, changes, nil
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func parseCSR(data []byte) (*x509.CertificateRequest, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, plugin.Errorf(plugin.BadArgument, "there is no certificate request in the PEM")
-	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
-	if err == nil {
-		err = csr.CheckSignature()
-	}
-	if err != nil {
-		return nil, plugin.Errorf(plugin.BadArgument, "certificate request: %v", err)
-	}
-	return csr, nil
-}
-
-// leaf is what a certificate says. Everything comes from what the core
-// checked, nothing but the key from the CSR.
-func leaf(r certs.CertificateRequest) (*x509.Certificate, error) {
-	t := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: r.CommonName, Organization: r.Organizations},
-		DNSNames:              r.DNSNames,
-		BasicConstraintsValid: true,
-	}
-	for _, s := range r.IPAddresses {
-		ip, err := netip.ParseAddr(s)
-		if err != nil {
-			return nil, plugin.Errorf(plugin.BadArgument, "%q is not an IP address", s)
-		}
-		t.IPAddresses = append(t.IPAddresses, ip.AsSlice())
-	}
-	for _, u := range r.KeyUsages {
-		switch u {
-		case certs.DigitalSignature:
-			t.KeyUsage |= x509.KeyUsageDigitalSignature
-		case certs.KeyEncipherment:
-			t.KeyUsage |= x509.KeyUsageKeyEncipherment
-		default:
-			return nil, plugin.Errorf(plugin.BadArgument, "key usage %q is unknown", u)
-		}
-	}
-	for _, u := range r.ExtendedKeyUsages {
-		switch u {
-		case certs.ServerAuth:
-			t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
-		case certs.ClientAuth:
-			t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
-		default:
-			return nil, plugin.Errorf(plugin.BadArgument, "extended key usage %q is unknown", u)
-		}
-	}
-	return t, nil
-}
-
 // crossSign signs the certificate of another generation with this one's key.
 func (a *authority) crossSign(certificate []byte, now time.Time) ([]byte, error) {
 	ca, key, err := a.open()
@@ -298,16 +179,16 @@ func (a *authority) crossSign(certificate []byte, now time.Time) ([]byte, error)
 	if !other.IsCA {
 		return nil, plugin.Errorf(plugin.BadArgument, "%s is no authority", other.Subject)
 	}
-	if now.After(ca.NotAfter) {
-		return nil, errors.New("this authority has ended")
+	if !now.IsZero() && !now.Before(ca.NotAfter) {
+		return nil, plugin.Errorf(plugin.NotPossible, "authority %s ended on %s", a.Name, ca.NotAfter.Format(time.DateOnly))
 	}
 	number, err := serial()
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: number, Subject: other.Subject, SubjectKeyId: other.SubjectKeyId,
-		NotBefore: later(other.NotBefore, ca.NotBefore), NotAfter: ca.NotAfter,
+		SerialNumber: number, RawSubject: other.RawSubject, SubjectKeyId: other.SubjectKeyId,
+		NotBefore: later(other.NotBefore, ca.NotBefore), NotAfter: earlier(other.NotAfter, ca.NotAfter),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: other.KeyUsage,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca, other.PublicKey, key)

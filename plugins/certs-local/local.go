@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -27,6 +28,7 @@ type Local struct {
 var (
 	_ certs.Plugin      = (*Local)(nil)
 	_ certs.CrossSigner = (*Local)(nil)
+	_ plugin.Exporter   = (*Local)(nil)
 )
 
 // New makes the plugin. It reads nothing before Configure.
@@ -39,6 +41,7 @@ func (p *Local) Describe(context.Context) (plugin.Description, error) {
 		Identity:     plugin.Identity{Kind: plugin.KindCerts, Name: "local", Version: p.version, Publisher: "mk"},
 		Contracts:    []string{plugin.Contract(plugin.KindCerts)},
 		Capabilities: []string{certs.CapabilityCrossSign},
+		Exportable:   true,
 	}, nil
 }
 
@@ -173,30 +176,45 @@ func (p *Local) Sign(ctx context.Context, r certs.SignRequest) ([]certs.SignResu
 	})
 }
 
-// Retire drops the key of a generation.
+// Retire drops the key and the certificate of a generation; again is no error.
 func (p *Local) Retire(ctx context.Context, r certs.RetireRequest) error {
+	if !slices.Contains(certs.Names(), r.Authority) {
+		return unknownAuthority(r.Authority)
+	}
 	dir, err := p.state()
 	if err != nil {
 		return err
 	}
 	all := store{}
 	return dir.Update(ctx, storeName, &all, func() error {
-		all.Authorities[r.Authority] = slices.DeleteFunc(all.Authorities[r.Authority], func(a *authority) bool {
-			return a.Generation == r.Generation
-		})
+		if list, ok := all.Authorities[r.Authority]; ok {
+			all.Authorities[r.Authority] = slices.DeleteFunc(list, func(a *authority) bool { return a.Generation == r.Generation })
+		}
 		return nil
 	})
 }
 
-// CrossSign has an old generation vouch for a new one.
-func (p *Local) CrossSign(_ context.Context, r certs.CrossSignRequest) ([]byte, error) {
-	all, _, err := p.load()
+// CrossSign has an old generation vouch for a new one. The same operation
+// gets the same certificate.
+func (p *Local) CrossSign(ctx context.Context, r certs.CrossSignRequest) ([]byte, error) {
+	dir, err := p.state()
 	if err != nil {
 		return nil, err
 	}
-	a := all.find(r.Authority, r.Generation)
-	if a == nil {
-		return nil, unknownAuthority(fmt.Sprintf("%s %d", r.Authority, r.Generation))
+	now := r.Now
+	if now.IsZero() {
+		now = time.Now()
 	}
-	return a.crossSign(r.Certificate, r.Now)
+	question := fmt.Sprintf("cross-sign %s %d %x", r.Authority, r.Generation, sha256.Sum256(r.Certificate))
+	return state.Once(ctx, dir, now, r.Call.OperationID, question, func(l *state.Locked) ([]byte, error) {
+		all := &store{}
+		if err := l.Read(storeName, all); err != nil {
+			return nil, err
+		}
+		a := all.find(r.Authority, r.Generation)
+		if a == nil {
+			return nil, plugin.Errorf(plugin.AuthorityUnknown, "authority %q has no generation %d", r.Authority, r.Generation)
+		}
+		return a.crossSign(r.Certificate, now)
+	})
 }
