@@ -44,6 +44,8 @@ func parsers() []reads {
 		{"sdk/internal/wire", nil, []string{"FuzzChangeSet"}},
 		{"sdk/seal", nil, []string{"FuzzOpen"}},
 		{"sdk/state", []string{"Read"}, []string{"FuzzRead"}},
+		{"plugins/certs-local", nil, []string{"FuzzCSR"}},
+		{"plugins/tokens-file/ledger", []string{"ParseID"}, []string{"FuzzLines"}},
 		{"cmd/kubelite/oneprocess", nil, []string{"FuzzUnify"}},
 		{"cmd/parts/flanneld", nil, []string{"FuzzSubnetFile"}},
 	}
@@ -53,19 +55,18 @@ func parsers() []reads {
 // that read only what mk itself wrote, by folder and name.
 func noParsers() map[string]string {
 	return map[string]string{
-		"core/kube.Ready":                    "an adjective",
-		"core/kube.ReadDocument":             "answers of the API server, decoded by client-go",
-		"core/netinfo.Read":                  "the kernel's answer",
-		"core/node.ReadFile":                 "bytes",
-		"core/node.ReadDir":                  "names",
-		"core/node.Readlink":                 "a name",
-		"core/pki.ParseKeyType":              "one of a few words",
-		"core/operation.LoadRecord":          "a record of the journal, below a folder of root's, written by mk; JSON into a struct",
-		"plugins/tokens-file/ledger.ParseID": "two fields of bounded length",
-		"pluginsdir.LoadDescribed":           "written by mk, named by digest; JSON into a struct",
-		"pluginsdir/folder.Read":             "a tree of files: bounded by Limits, opened through os.Root",
-		"pluginsdir/manifest.Load":           "refuses every address",
-		"sdk/hostrpc.Read":                   "a call",
+		"core/kube.Ready":           "an adjective",
+		"core/kube.ReadDocument":    "answers of the API server, decoded by client-go",
+		"core/netinfo.Read":         "the kernel's answer",
+		"core/node.ReadFile":        "bytes",
+		"core/node.ReadDir":         "names",
+		"core/node.Readlink":        "a name",
+		"core/pki.ParseKeyType":     "one of a few words",
+		"core/operation.LoadRecord": "a record of the journal, below a folder of root's, written by mk; JSON into a struct",
+		"pluginsdir.LoadDescribed":  "written by mk, named by digest; JSON into a struct",
+		"pluginsdir/folder.Read":    "a tree of files: bounded by Limits, opened through os.Root",
+		"pluginsdir/manifest.Load":  "refuses every address",
+		"sdk/hostrpc.Read":          "a call",
 	}
 }
 
