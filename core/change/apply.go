@@ -6,59 +6,50 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"time"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/changeset"
 )
 
-// stage writes every new content beside its target and then the record that
-// commits to it. The order is what makes a crash safe: the names first, so
-// that they can be swept; then the contents; then the commitment.
-func (e *Engine) stage(ctx context.Context, id ID, p *plan) (*journal, error) {
-	j, err := e.openJournal(id)
+// stage writes every new content to where its target will be renamed from,
+// and then the record that commits to it. The order is what makes a crash
+// safe: the names first, so that they can be swept; then the contents; then
+// the commitment. On an error nothing is left of it but a closed journal.
+func (e *Engine) stage(ctx context.Context, id ID, seq int, p *plan) (*journal, error) {
+	j, err := e.createJournal(id)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("change %s: %w", id, err)
 	}
-	if err := e.stageAll(ctx, j, p); err != nil {
+	if err := e.stageAll(ctx, j, seq, p); err != nil {
 		err = fmt.Errorf("change %s: %w", id, err)
-		err = errors.Join(err, e.sweepStaged(stagedNames(p)), j.append(record{Type: recordUndone}))
-		j.close()
-		return nil, err
+		if swept := e.sweepStaged(stagedNames(p.entries)); swept != nil {
+			// The journal stays open: whoever comes next sweeps them.
+			return nil, errors.Join(err, fmt.Errorf("remove what was prepared: %w", swept), j.close())
+		}
+		// Without this record it is swept again, which finds nothing.
+		return nil, errors.Join(err, j.append(record{Type: recordUndone}), j.close())
 	}
 	return j, nil
 }
 
-func stagedNames(p *plan) []string {
-	var names []string
-	for _, en := range p.Entries {
-		switch en.Kind {
-		case kindReplace:
-			names = append(names, en.Staged)
-		case kindCerts:
-			names = append(names, certsFolder(en.Number))
-		}
-	}
-	return names
-}
-
 func certsFolder(n int) string { return fmt.Sprintf("var/certs/%d", n) }
 
-func (e *Engine) stageAll(ctx context.Context, j *journal, p *plan) error {
-	if err := j.append(record{Type: recordStaging, Schema: journalSchema, Staged: stagedNames(p)}); err != nil {
+func (e *Engine) stageAll(ctx context.Context, j *journal, seq int, p *plan) error {
+	commit := record{Type: recordCommit, Entries: p.entries}
+	if err := j.reserve(commit); err != nil {
 		return err
 	}
-	for i, en := range p.Entries {
+	if err := j.append(record{Type: recordStaging, Schema: journalSchema, Seq: seq, Staged: stagedNames(p.entries)}); err != nil {
+		return err
+	}
+	for _, en := range p.entries {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var err error
 		switch en.Kind {
-		case kindFolder:
-			err = e.Root.Mkdir(en.Path, folderPerm(en.Mode))
 		case kindReplace:
-			c := p.content[i]
-			err = e.Root.WriteFile(en.Staged, c.data, c.perm)
+			err = e.Root.WriteFile(en.Staged, en.data, en.perm)
 		case kindCerts:
 			err = e.stageCerts(en.Number, p.certs)
 		}
@@ -66,7 +57,7 @@ func (e *Engine) stageAll(ctx context.Context, j *journal, p *plan) error {
 			return err
 		}
 	}
-	return j.append(record{Type: recordCommit, Entries: p.Entries})
+	return j.append(commit)
 }
 
 func folderPerm(mode fs.FileMode) node.Perm {
@@ -74,17 +65,22 @@ func folderPerm(mode fs.FileMode) node.Perm {
 }
 
 // stageCerts builds the next generation: what is there, with what is new.
-func (e *Engine) stageCerts(n int, files []File) error {
+func (e *Engine) stageCerts(n int, files []certsFile) error {
 	dir, err := e.Root.NextCerts(n)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
 		name := path.Join(dir, f.Path)
-		if f.Content == nil {
+		switch {
+		case f.folder:
+			err = e.makeFolder(name, f.Mode)
+		case f.Content == nil:
 			err = e.Root.RemoveAll(name)
-		} else {
-			err = e.Root.WriteFile(name, f.Content, e.perm(f))
+		default:
+			if err = e.makeFolder(path.Dir(name), 0o755); err == nil {
+				err = e.Root.WriteFile(name, f.Content, e.perm(f.File))
+			}
 		}
 		if err != nil {
 			return err
@@ -93,21 +89,27 @@ func (e *Engine) stageCerts(n int, files []File) error {
 	return nil
 }
 
-// execute does entries in order. Each looks first whether it is done: after a
-// crash all of them are done again.
-func (e *Engine) execute(ctx context.Context, j *journal, entries []entry) error {
-	for _, en := range entries {
+// makeFolder leaves one that is there as it is.
+func (e *Engine) makeFolder(name string, mode fs.FileMode) error {
+	if e.exists(name) {
+		return nil
+	}
+	return e.Root.MkdirAll(name, folderPerm(mode))
+}
+
+// execute does entries in order and returns how many it began. Each looks
+// first whether it is done: after a crash all of them are done again.
+func (e *Engine) execute(ctx context.Context, entries []entry) (int, error) {
+	for i, en := range entries {
 		if err := ctx.Err(); err != nil {
-			return err
+			return i, err
 		}
-		if j != nil && j.step != nil {
-			j.step("entry "+en.Kind, en.Path+en.Service)
-		}
+		e.step("entry "+en.Kind, en.name())
 		if err := e.do(ctx, en); err != nil {
-			return err
+			return i + 1, err
 		}
 	}
-	return nil
+	return len(entries), nil
 }
 
 func (e *Engine) do(ctx context.Context, en entry) error {
@@ -117,20 +119,14 @@ func (e *Engine) do(ctx context.Context, en entry) error {
 	case kindReplace:
 		return e.replace(en)
 	case kindRemove:
-		if e.exists(en.Path) {
+		if !e.exists(en.Old) && e.exists(en.Path) {
 			return e.Root.Rename(en.Path, en.Old)
 		}
 		return nil
 	case kindMove:
-		if e.exists(en.Path) {
-			return e.Root.Rename(en.Path, en.To)
-		}
-		return nil
+		return e.rename(en.Path, en.To, en.Inode)
 	case kindCerts:
-		if err := e.Root.FlipCerts(en.Number); err != nil {
-			return err
-		}
-		return e.Root.TouchCerts(time.Now())
+		return e.Root.FlipCerts(en.Number)
 	case kindService:
 		return e.control(ctx, en.Service, en.Action)
 	}
@@ -141,12 +137,21 @@ func (e *Engine) replace(en entry) error {
 	if !e.exists(en.Staged) {
 		return nil // done before the crash
 	}
-	if en.Before != changeset.Absent && !e.exists(en.Old) {
+	if en.Old != "" && !e.exists(en.Old) {
 		if err := e.Root.LinkOld(en.Path, en.Old); err != nil {
 			return err
 		}
 	}
 	return e.Root.Rename(en.Staged, en.Path)
+}
+
+// rename renames what has an inode, unless that was done.
+func (e *Engine) rename(from, to string, inode uint64) error {
+	now, err := e.inode(from)
+	if err != nil || now != inode {
+		return err
+	}
+	return e.Root.Rename(from, to)
 }
 
 func (e *Engine) control(ctx context.Context, service string, a changeset.ServiceAction) error {
@@ -168,7 +173,15 @@ func (e *Engine) control(ctx context.Context, service string, a changeset.Servic
 	return fmt.Errorf("service action %q is unknown", a)
 }
 
+// exists reports whether something has a name; what cannot be looked at
+// fails when it is changed.
 func (e *Engine) exists(name string) bool {
 	_, err := e.Root.Lstat(name)
 	return err == nil
+}
+
+func (e *Engine) step(op, name string) {
+	if e.Step != nil {
+		e.Step(op, name)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"time"
 
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/node"
@@ -73,8 +72,8 @@ type Engine struct {
 	Progress func(string)
 	// Waiting is told who holds the apply lock, if that takes a while.
 	Waiting func(lock.Owner)
-	// Step is called before each record is written; crash tests end the process
-	// in it. Nil in production.
+	// Step is called before each record, and before each entry is done or taken
+	// back; crash tests end the process in it. Nil in production.
 	Step func(op, path string)
 }
 
@@ -133,41 +132,39 @@ func (e *Engine) prepare(ctx context.Context, operationID string, cs changeset.C
 }
 
 // applyLocked does the apply phase.
-func (e *Engine) applyLocked(ctx context.Context, id ID, cs changeset.ChangeSet, issued map[int][]File) error {
+func (e *Engine) applyLocked(ctx context.Context, id ID, cs changeset.ChangeSet, issued map[int][]File) (err error) {
 	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
 	if err != nil {
 		return err
 	}
-	defer l.Release()
+	defer func() { err = errors.Join(err, l.Release()) }()
 	if err := e.recoverLocked(ctx); err != nil {
 		return err
 	}
 	if err := e.expected(cs); err != nil {
 		return err
 	}
+	plan, err := newPlanner(e, id).plan(ctx, cs, issued)
+	if err != nil {
+		return err
+	}
+	seq, err := e.nextSeq()
+	if err != nil {
+		return err
+	}
 	if err := e.sweepOld(); err != nil {
 		return err
 	}
-	p := &planner{engine: e, id: id, args: map[string]*argsFile{}}
-	plan, err := p.plan(ctx, cs, issued)
+	j, err := e.stage(ctx, id, seq, plan)
 	if err != nil {
 		return err
 	}
-	j, err := e.stage(ctx, id, plan)
-	if err != nil {
-		return err
-	}
-	defer j.close()
-	if err := e.execute(ctx, j, plan.Entries); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		return errors.Join(err, e.rollBack(undo, j, plan))
+	defer func() { err = errors.Join(err, j.close()) }()
+	if begun, err := e.execute(ctx, plan.entries); err != nil {
+		return errors.Join(fmt.Errorf("change %s: %w", id, err), e.rollBack(ctx, j, plan.entries, begun))
 	}
 	return j.append(record{Type: recordApplied})
 }
-
-// undoTimeout bounds what is done after the caller's own deadline has passed.
-const undoTimeout = 2 * time.Minute
 
 // expected compares what operations expect with what is there.
 func (e *Engine) expected(cs changeset.ChangeSet) error {
@@ -202,6 +199,10 @@ func target(a changeset.Action) string {
 		return "args/" + a.Service
 	case *changeset.RemoveArgument:
 		return "args/" + a.Service
+	case *changeset.SetLock:
+		return "var/lock/" + a.Name
+	case *changeset.ClearLock:
+		return "var/lock/" + a.Name
 	}
 	return ""
 }
@@ -218,7 +219,7 @@ func (e *Engine) finish(ctx context.Context, id ID, cs changeset.ChangeSet) erro
 			return fmt.Errorf("change %s: %w", id, err)
 		}
 	}
-	if len(wanted) > 0 && e.Objects != nil {
+	if len(wanted) > 0 {
 		if err := e.Objects.Want(ctx, wanted); err != nil {
 			return fmt.Errorf("change %s: %w", id, err)
 		}

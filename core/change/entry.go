@@ -2,9 +2,7 @@ package change
 
 import (
 	"io/fs"
-	"path"
-	"slices"
-	"strconv"
+	"strings"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/changeset"
@@ -20,6 +18,10 @@ const (
 	kindService = "service" // Action on Service
 )
 
+// folderDigest stands for a folder's digest, which nobody needs: it may hold
+// gigabytes.
+const folderDigest = "folder"
+
 // entry is one thing to do on this node. It says how to do it again and how
 // to take it back, whatever was done of it before a crash.
 type entry struct {
@@ -29,8 +31,11 @@ type entry struct {
 	Staged string      `json:"staged,omitempty"`
 	Old    string      `json:"old,omitempty"`
 	Mode   fs.FileMode `json:"mode,omitempty"`
-	Before string      `json:"before,omitempty"` // digest, or absent
+	Before string      `json:"before,omitempty"` // digest, folder or absent
 	After  string      `json:"after,omitempty"`  // digest, or absent
+	// Inode is what is moved: it tells whether it was, even where something
+	// else has come to be at Path since.
+	Inode uint64 `json:"inode,omitempty"`
 
 	Number   int `json:"number,omitempty"` // generation of certs
 	Previous int `json:"previous,omitempty"`
@@ -38,25 +43,51 @@ type entry struct {
 	Service string                  `json:"service,omitempty"`
 	Action  changeset.ServiceAction `json:"action,omitempty"`
 	Ran     bool                    `json:"ran,omitempty"` // it ran before
-}
 
-// content is what stage writes for an entry; it is never in the journal.
-type content struct {
+	// What stage writes; never in the journal.
 	data []byte
 	perm node.Perm
 }
 
+// name is what an entry is about, for messages.
+func (en entry) name() string {
+	switch {
+	case en.Kind == kindCerts:
+		return certsFolder(en.Number)
+	case en.Service != "":
+		return en.Service
+	}
+	return en.Path
+}
+
 // plan is what a ChangeSet comes down to on this node.
 type plan struct {
-	Entries []entry
-	content map[int]content // by index of the entry
-	certs   []File          // of the new generation; nil content removes
+	entries []entry
+	certs   []certsFile // what the new generation differs in
 }
 
-// beside names a temporary file in the folder of name. The prefix is that of
-// temporary files everywhere in the node's folder.
-func beside(name, what string, id ID, n int) string {
-	return path.Join(path.Dir(name), ".mk-"+what+"-"+id.String()+"-"+strconv.Itoa(n))
+// certsFile is a file or folder of the next generation of certs, relative to
+// it.
+type certsFile struct {
+	File
+	folder bool
 }
 
-func sortInts(s []int) { slices.Sort(s) }
+// stagedNames are the names that stage makes.
+func stagedNames(entries []entry) []string {
+	var names []string
+	for _, en := range entries {
+		switch en.Kind {
+		case kindReplace:
+			names = append(names, en.Staged)
+		case kindCerts:
+			names = append(names, certsFolder(en.Number))
+		}
+	}
+	return names
+}
+
+// within reports whether name is dir or something below it.
+func within(name, dir string) bool {
+	return name == dir || (strings.HasPrefix(name, dir) && name[len(dir)] == '/')
+}

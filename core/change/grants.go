@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -25,18 +27,27 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s %s needs the grant %s", r.Verb, r.Target, r.Grant)
 }
 
-// forbidden are paths that no plugin writes, whatever its manifest says: they
-// are how the core knows what it did and whom it trusts.
-func forbidden(p string) bool {
-	for _, prefix := range []string{"plugins", "var/journal", "var/lock", "var/certs", "node.json", "settings.yaml"} {
-		if p == prefix || strings.HasPrefix(p, prefix+"/") {
-			return true
-		}
-	}
-	return strings.HasPrefix(path.Base(p), ".mk-")
+// core are paths that no plugin changes, whatever its manifest says: they are
+// how the core knows what it did and whom it trusts.
+func core() []string {
+	return []string{"plugins", "var/journal", "var/lock", "var/certs", "node.json", "settings.yaml", ownersFile}
 }
 
-// Check reports every operation that the grants do not cover. Objects are
+// forbidden reports whether to write p would change what is the core's alone.
+func forbidden(p string) bool {
+	if slices.ContainsFunc(core(), func(c string) bool { return within(p, c) }) {
+		return true
+	}
+	return slices.ContainsFunc(strings.Split(p, "/"), node.IsTemporary)
+}
+
+// forbiddenTree is forbidden for what concerns all below p, too.
+func forbiddenTree(p string) bool {
+	return p == "certs" || forbidden(p) || slices.ContainsFunc(core(), func(c string) bool { return within(c, p) })
+}
+
+// Check reports every operation that the grants do not cover. Who may write a
+// path may also move or remove it with all it holds. Objects are
 // judged by classify, which knows their kinds; nil skips them.
 func Check(cs changeset.ChangeSet, g plugin.Grants, objects func(manifests []byte, g []plugin.ObjectGrant) error) error {
 	var errs []error
@@ -51,13 +62,13 @@ func Check(cs changeset.ChangeSet, g plugin.Grants, objects func(manifests []byt
 func checkAction(a changeset.Action, g plugin.Grants, objects func([]byte, []plugin.ObjectGrant) error) error {
 	switch a := a.(type) {
 	case *changeset.MakeFolder:
-		return paths("make folder", g, a.Path)
+		return paths("make folder", forbidden, g, a.Path)
 	case *changeset.WriteFile:
-		return paths("write file", g, a.Path)
+		return paths("write file", forbidden, g, a.Path)
 	case *changeset.MovePath:
-		return paths("move", g, a.From, a.To)
+		return paths("move", forbiddenTree, g, a.From, a.To)
 	case *changeset.RemovePath:
-		return paths("remove", g, a.Path)
+		return paths("remove", forbiddenTree, g, a.Path)
 	case *changeset.SetArgument:
 		return named("set argument", "arguments", a.Service+"/"+a.Option, g.Arguments)
 	case *changeset.RemoveArgument:
@@ -97,9 +108,9 @@ func checkAction(a changeset.Action, g plugin.Grants, objects func([]byte, []plu
 	return nil
 }
 
-func paths(verb string, g plugin.Grants, names ...string) error {
+func paths(verb string, never func(string) bool, g plugin.Grants, names ...string) error {
 	for _, n := range names {
-		if forbidden(n) {
+		if never(n) {
 			return &Refusal{Verb: verb, Target: n}
 		}
 		if err := named(verb, "filesWrite", n, g.FilesWrite); err != nil {
@@ -121,26 +132,34 @@ func named(verb, grant, name string, globs []string) error {
 // Match reports whether a glob of a grant covers a name: path.Match for each
 // element, and ** for any number of them. A malformed glob covers nothing.
 func Match(glob, name string) bool {
-	return match(strings.Split(glob, "/"), strings.Split(name, "/"))
-}
-
-func match(glob, name []string) bool {
-	for len(glob) > 0 && glob[0] != "**" {
-		if len(name) == 0 {
+	g, n := strings.Split(glob, "/"), strings.Split(name, "/")
+	for _, element := range g {
+		if _, err := path.Match(element, ""); err != nil {
 			return false
 		}
-		if ok, err := path.Match(glob[0], name[0]); err != nil || !ok {
+	}
+	star, from := -1, 0 // the last ** so far, and how far it reaches
+	i, j := 0, 0
+	for j < len(n) {
+		switch {
+		case i < len(g) && g[i] == "**":
+			star, from = i, j
+			i++
+			continue
+		case i < len(g):
+			if ok, _ := path.Match(g[i], n[j]); ok {
+				i, j = i+1, j+1
+				continue
+			}
+		}
+		if star < 0 {
 			return false
 		}
-		glob, name = glob[1:], name[1:]
+		from++
+		i, j = star+1, from
 	}
-	if len(glob) == 0 {
-		return len(name) == 0
+	for i < len(g) && g[i] == "**" {
+		i++
 	}
-	for i := range len(name) + 1 {
-		if match(glob[1:], name[i:]) {
-			return true
-		}
-	}
-	return false
+	return i == len(g)
 }

@@ -1,17 +1,19 @@
 package change
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Journal files are var/journal/<operation>/<change>.log: one JSON record a
@@ -21,8 +23,10 @@ const (
 	recordStaging = "staging" // names that stage is about to make
 	recordCommit  = "commit"  // everything is staged: from here on forward
 	recordApplied = "applied" // everything on this node is done
-	recordUndone  = "undone"  // everything is as it was before
 	recordEnd     = "end"     // objects and waits are done too
+	recordBack    = "back"    // entries are about to be taken back: no more forward
+	recordTook    = "took"    // one of them was
+	recordUndone  = "undone"  // everything is as it was before
 )
 
 // journalSchema is the version of the records; this mk reads this one and the
@@ -33,12 +37,19 @@ const journalSchema = 1
 type record struct {
 	Type    string   `json:"type"`
 	Schema  int      `json:"schema,omitempty"`
+	Seq     int      `json:"seq,omitempty"` // order among all ChangeSets of a node
 	Staged  []string `json:"staged,omitempty"`
 	Entries []entry  `json:"entries,omitempty"`
+	Begun   int      `json:"begun,omitempty"` // how many entries were begun
+	Entry   int      `json:"entry,omitempty"` // index of the one taken back
 }
 
-// maxRecord bounds a line: a ChangeSet has at most 1000 operations.
-const maxRecord = 4 << 20
+// maxRecord bounds a line, maxJournal a file. What would be larger is refused
+// before anything is changed.
+const (
+	maxRecord  = 16 << 20
+	maxJournal = 2 * maxRecord
+)
 
 // journal is one open journal file.
 type journal struct {
@@ -47,99 +58,138 @@ type journal struct {
 	name string
 }
 
-// JournalDir is the folder of an operation's journal, relative to the root.
-func JournalDir(operation int) string {
-	return "var/journal/" + strconv.Itoa(operation)
-}
-
 func journalName(id ID) string {
 	return path.Join(JournalDir(id.Operation), strconv.Itoa(id.Change)+".log")
 }
 
-func (e *Engine) openJournal(id ID) (*journal, error) {
+// createJournal makes the journal of a ChangeSet, durably: it must be found
+// after a power cut.
+func (e *Engine) createJournal(id ID) (*journal, error) {
 	name := journalName(id)
 	if err := e.Root.MkdirAll(path.Dir(name), e.Root.SecretFolder()); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(e.Root.Path(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	e.step("create", name)
+	f, err := os.OpenFile(e.Root.Path(name), os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open journal %s: %w", id, err)
+		return nil, fmt.Errorf("make its journal: %w", err)
 	}
-	return &journal{file: f, name: name, step: e.Step}, nil
+	if err := syncFolder(filepath.Dir(f.Name())); err != nil {
+		return nil, errors.Join(fmt.Errorf("make its journal: %w", err), f.Close())
+	}
+	return &journal{file: f, name: name, step: e.step}, nil
+}
+
+// openJournal opens a journal to go on with it, behind its last whole record.
+func (e *Engine) openJournal(h *history) (*journal, error) {
+	name := journalName(h.id)
+	f, err := os.OpenFile(e.Root.Path(name), os.O_APPEND|os.O_WRONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the journal of change %s: %w", h.id, err)
+	}
+	if err := f.Truncate(h.whole); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the journal of change %s: %w", h.id, err), f.Close())
+	}
+	return &journal{file: f, name: name, step: e.step}, nil
+}
+
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// reserve takes the room on the disk that the journal needs to its end, so
+// that a disk that is full stops a change before it is begun and never while
+// it is taken back. A file system that cannot do this is used as it is.
+func (j *journal) reserve(commit record) error {
+	data, err := json.Marshal(commit)
+	if err != nil {
+		return fmt.Errorf("write its journal: %w", err)
+	}
+	if len(data) >= maxRecord {
+		return fmt.Errorf("its journal would be larger than %d MiB", maxRecord>>20)
+	}
+	size := int64(len(data)) + int64(len(commit.Entries)+8)*256
+	for _, name := range stagedNames(commit.Entries) {
+		size += int64(len(name)) + 8
+	}
+	for {
+		err := unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+			return fmt.Errorf("take room for its journal: %w", err)
+		}
+		return nil
+	}
 }
 
 // append writes a record and makes it durable.
 func (j *journal) append(r record) error {
-	if j.step != nil {
-		j.step("record "+r.Type, j.name)
-	}
+	j.step("record "+r.Type, j.name)
 	line, err := json.Marshal(r)
+	if err == nil {
+		_, err = j.file.Write(append(line, '\n'))
+	}
+	if err == nil {
+		err = j.file.Sync()
+	}
 	if err != nil {
-		return fmt.Errorf("write journal %s: %w", j.name, err)
-	}
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("write journal %s: %w", j.name, err)
-	}
-	if err := j.file.Sync(); err != nil {
 		return fmt.Errorf("write journal %s: %w", j.name, err)
 	}
 	return nil
 }
 
-func (j *journal) close() { _ = j.file.Close() } // every record was synced
+// close loses nothing: every record was synced.
+func (j *journal) close() error { return j.file.Close() }
 
-// history is what a journal says happened.
-type history struct {
-	staged  []string
-	entries []entry
-	last    string
-}
-
-// readJournal reads records until the first that is not whole.
-func readJournal(r io.Reader) (history, error) {
-	var h history
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 64<<10), maxRecord)
-	for sc.Scan() {
-		if len(bytes.TrimSpace(sc.Bytes())) == 0 {
-			continue
-		}
-		var rec record
-		if json.Unmarshal(sc.Bytes(), &rec) != nil {
-			// Torn by a crash: the record was not durable, so what it
-			// announces was not begun.
-			return h, nil
-		}
-		if rec.Schema > journalSchema {
-			return h, fmt.Errorf("it was written by a newer mk (journal schema %d, this mk reads up to %d)", rec.Schema, journalSchema)
-		}
-		h.last = rec.Type
-		h.staged = append(h.staged, rec.Staged...)
-		if rec.Type == recordCommit {
-			h.entries = rec.Entries
-		}
-	}
-	if err := sc.Err(); err != nil {
-		return h, err
-	}
-	return h, nil
-}
-
-func (e *Engine) loadJournal(id ID) (history, error) {
-	f, err := os.Open(e.Root.Path(journalName(id)))
+func (e *Engine) loadJournal(id ID) (*history, error) {
+	f, err := os.OpenFile(e.Root.Path(journalName(id)), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return history{}, err
+		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	h, err := readJournal(f)
 	if err != nil {
-		return h, fmt.Errorf("read journal %s: %w", id, err)
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
+	h.id = id
 	return h, nil
 }
 
-// journals lists all ChangeSets ever begun that still have a journal, oldest
-// first.
+// histories are all ChangeSets that have a journal, in the order in which
+// they were begun.
+func (e *Engine) histories() ([]*history, error) {
+	ids, err := e.journals()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*history, 0, len(ids))
+	for _, id := range ids {
+		h, err := e.loadJournal(id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	slices.SortStableFunc(out, func(a, b *history) int { return a.seq - b.seq })
+	return out, nil
+}
+
+// nextSeq is the number of the next ChangeSet in the order of all.
+func (e *Engine) nextSeq() (int, error) {
+	all, err := e.histories()
+	if err != nil || len(all) == 0 {
+		return 1, err
+	}
+	return all[len(all)-1].seq + 1, nil
+}
+
+// journals lists all ChangeSets ever begun that still have a journal.
 func (e *Engine) journals() ([]ID, error) {
 	var ids []ID
 	ops, err := numbers(e.Root.Path("var/journal"), "")
@@ -171,10 +221,10 @@ func numbers(dir, suffix string) ([]int, error) {
 	var out []int
 	for _, e := range entries {
 		base, ok := strings.CutSuffix(e.Name(), suffix)
-		if n, err := strconv.Atoi(base); ok && err == nil && n > 0 {
+		if n, err := strconv.Atoi(base); ok && err == nil && n > 0 && strconv.Itoa(n) == base {
 			out = append(out, n)
 		}
 	}
-	sortInts(out)
+	slices.Sort(out)
 	return out, nil
 }

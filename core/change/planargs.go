@@ -1,9 +1,8 @@
 package change
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
-	"io/fs"
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/sdk/changeset"
@@ -17,18 +16,17 @@ func (p *planner) argument(a changeset.Action) error {
 		if err != nil {
 			return err
 		}
-		f.secret = f.secret || a.Secret
-		return set(f.file, a)
+		return set(f, a)
 	case *changeset.RemoveArgument:
 		f, err := p.argsOf(a.Service)
 		if err != nil {
 			return err
 		}
 		if a.Owner != "" {
-			_, err := f.file.UnsetOwned(a.Owner, a.Option)
+			_, err := f.UnsetOwned(a.Owner, a.Option)
 			return err
 		}
-		f.file.Unset(a.Option)
+		f.Unset(a.Option)
 	}
 	return nil
 }
@@ -45,7 +43,7 @@ func set(f *args.File, a *changeset.SetArgument) error {
 	return f.Set(a.Option, *a.Value)
 }
 
-func (p *planner) argsOf(service string) (*argsFile, error) {
+func (p *planner) argsOf(service string) (*args.File, error) {
 	if f, ok := p.args[service]; ok {
 		return f, nil
 	}
@@ -53,51 +51,86 @@ func (p *planner) argsOf(service string) (*argsFile, error) {
 		return nil, fmt.Errorf("%q is not a service with arguments", service)
 	}
 	if p.owners == nil {
-		data, err := p.engine.Root.ReadFile(ownersFile)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		data, err := p.read(ownersFile)
+		if err != nil {
 			return nil, err
 		}
 		p.owners = &args.Owners{}
-		if len(data) > 0 {
-			if err := p.owners.Unmarshal(data); err != nil {
-				return nil, fmt.Errorf("%s: %w", p.engine.Root.Path(ownersFile), err)
-			}
+		if err := p.owners.Unmarshal(data); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.engine.Root.Path(ownersFile), err)
 		}
 	}
-	data, err := p.engine.Root.ReadFile("args/" + service)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	data, err := p.read("args/" + service)
+	if err != nil {
 		return nil, err
 	}
-	parsed, err := args.Parse(data)
+	f, err := args.Parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.engine.Root.Args(service), err)
 	}
-	if err := parsed.Own(p.owners, service); err != nil {
+	if err := f.Own(p.owners, service); err != nil {
 		return nil, fmt.Errorf("%s: %w", p.engine.Root.Args(service), err)
 	}
-	f := &argsFile{file: parsed}
 	p.args[service] = f
 	p.order = append(p.order, service)
 	return f, nil
 }
 
-// flushArgs adds the args files that were touched, and who owns what.
+// flushArgs adds the args files that were touched, and who owns what. They
+// are for root and the admin group, whatever they hold: people put secrets
+// there.
 func (p *planner) flushArgs() error {
+	if len(p.order) == 0 {
+		return nil
+	}
 	for _, service := range p.order {
-		f := p.args[service]
-		if err := p.write(File{Path: "args/" + service, Content: f.file.Bytes(), Secret: true}); err != nil {
+		if err := p.flushFile("args/"+service, p.args[service].Bytes()); err != nil {
 			return err
 		}
 	}
-	if p.owners != nil && len(p.order) > 0 {
-		data, err := p.owners.Marshal()
-		if err != nil {
-			return fmt.Errorf("write %s: %w", ownersFile, err)
-		}
-		if err := p.write(File{Path: ownersFile, Content: data, Secret: true}); err != nil {
-			return err
-		}
+	owners, err := p.owners.Marshal()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", ownersFile, err)
 	}
-	p.args, p.order, p.owners = map[string]*argsFile{}, nil, nil
+	if none, err := (&args.Owners{}).Marshal(); err == nil && bytes.Equal(owners, none) {
+		owners = nil
+	}
+	if err := p.flushFile(ownersFile, owners); err != nil {
+		return err
+	}
+	p.args, p.order, p.owners = map[string]*args.File{}, nil, nil
 	return nil
+}
+
+// settleArgs writes what is collected before an operation on those files
+// themselves.
+func (p *planner) settleArgs(a changeset.Action) error {
+	var paths []string
+	switch a := a.(type) {
+	case *changeset.WriteFile:
+		paths = []string{a.Path}
+	case *changeset.RemovePath:
+		paths = []string{a.Path}
+	case *changeset.MovePath:
+		paths = []string{a.From, a.To}
+	}
+	for _, name := range paths {
+		if within(name, "args") {
+			return p.flushArgs()
+		}
+	}
+	return nil
+}
+
+// flushFile leaves out a file that would be made only to be empty. One that
+// becomes empty stays: people find it there.
+func (p *planner) flushFile(name string, data []byte) error {
+	if len(data) == 0 {
+		had, err := p.look(name)
+		if err != nil || had.digest == changeset.Absent {
+			return err
+		}
+		data = []byte{}
+	}
+	return p.write(File{Path: name, Content: data, Secret: true})
 }

@@ -5,49 +5,78 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
+	"strconv"
 
 	"mk8s.io/mk/core/lock"
-	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/core/node"
 )
 
 // Recover brings every ChangeSet that a killed process left to one of its two
-// ends. Who takes the operation lock calls it first; without work to do it
-// changes nothing.
-func (e *Engine) Recover(ctx context.Context) error {
+// ends, and removes temporary files. Who takes the operation lock calls it
+// first, and nobody else; without work to do it changes nothing.
+func (e *Engine) Recover(ctx context.Context) (err error) {
 	open, err := e.open()
-	if err != nil || len(open) == 0 {
+	if err != nil {
+		return err
+	}
+	litter, err := e.litter()
+	if err != nil || len(open)+len(litter) == 0 {
 		return err
 	}
 	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
 	if err != nil {
 		return err
 	}
-	defer l.Release()
-	return e.recoverLocked(ctx)
+	defer func() { err = errors.Join(err, l.Release()) }()
+	if err := e.recoverLocked(ctx); err != nil {
+		return err
+	}
+	for _, dir := range litter {
+		if err := e.Root.Sweep(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// open lists ChangeSets whose apply phase has no end.
-func (e *Engine) open() ([]ID, error) {
-	ids, err := e.journals()
+// litter lists the folders where a killed write may have left a temporary
+// file that no journal knows, and has. Those that write there hold the
+// operation lock or the apply lock.
+func (e *Engine) litter() ([]string, error) {
+	dirs := []string{".", "args", "credentials", "plugins", "var", "var/lock", "var/journal"}
+	ops, err := numbers(e.Root.Path("var/journal"), "")
 	if err != nil {
 		return nil, err
 	}
-	var open []ID
-	for _, id := range ids {
-		h, err := e.loadJournal(id)
+	for _, n := range ops {
+		dirs = append(dirs, JournalDir(n))
+	}
+	var out []string
+	for _, dir := range dirs {
+		entries, err := e.Root.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		switch h.last {
-		case recordApplied, recordUndone, recordEnd:
-		default:
-			open = append(open, id)
+		if slices.ContainsFunc(entries, func(d fs.DirEntry) bool { return node.IsTemporary(d.Name()) }) {
+			out = append(out, dir)
 		}
 	}
-	return open, nil
+	return out, nil
+}
+
+// open lists ChangeSets whose apply phase has no end, in the order in which
+// they were begun.
+func (e *Engine) open() ([]*history, error) {
+	all, err := e.histories()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(h *history) bool { return h.closed() }), nil
 }
 
 func (e *Engine) recoverLocked(ctx context.Context) error {
@@ -55,108 +84,53 @@ func (e *Engine) recoverLocked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range open {
-		if err := e.recoverOne(ctx, id); err != nil {
-			return fmt.Errorf("finish change %s, which was interrupted: %w", id, err)
+	for _, h := range open {
+		e.progress("finish change " + h.id.String() + ", which was interrupted")
+		if err := e.recoverOne(ctx, h); err != nil {
+			return fmt.Errorf("finish change %s, which was interrupted: %w", h.id, err)
 		}
 	}
 	return nil
 }
 
-func (e *Engine) recoverOne(ctx context.Context, id ID) error {
-	h, err := e.loadJournal(id)
+func (e *Engine) recoverOne(ctx context.Context, h *history) (err error) {
+	j, err := e.openJournal(h)
 	if err != nil {
 		return err
 	}
-	j, err := e.openJournal(id)
-	if err != nil {
+	defer func() { err = errors.Join(err, j.close()) }()
+	if err := e.sweepTemporaries(h.staged); err != nil {
 		return err
 	}
-	defer j.close()
-	if h.last != recordCommit {
+	switch {
+	case h.last == "" || h.last == recordStaging:
 		if err := e.sweepStaged(h.staged); err != nil {
 			return err
 		}
 		return j.append(record{Type: recordUndone})
+	case h.back:
+		return e.takeBackAll(ctx, j, h.entries, h.begun, h.taken)
 	}
-	e.progress("finish change " + id.String() + ", which was interrupted")
-	if err := e.execute(ctx, j, h.entries); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		return errors.Join(err, e.rollBack(undo, j, &plan{Entries: h.entries}))
+	if begun, err := e.execute(ctx, h.entries); err != nil {
+		return errors.Join(err, e.rollBack(ctx, j, h.entries, begun))
 	}
 	return j.append(record{Type: recordApplied})
 }
 
-// rollBack takes entries back in reverse and brings services to where they
-// were. It goes on past what cannot be taken back and names it.
-func (e *Engine) rollBack(ctx context.Context, j *journal, p *plan) error {
-	var errs []error
-	for _, en := range slices.Backward(p.Entries) {
-		if err := e.takeBack(en); err != nil {
-			errs = append(errs, fmt.Errorf("take back %s %s: %w", en.Kind, en.Path, err))
-		}
-	}
-	for _, en := range p.Entries {
-		if en.Kind != kindService {
+// sweepTemporaries removes what killed writes have left beside staged names.
+func (e *Engine) sweepTemporaries(staged []string) error {
+	var done []string
+	for _, name := range staged {
+		dir := path.Dir(name)
+		if slices.Contains(done, dir) {
 			continue
 		}
-		if err := e.serviceBack(ctx, en); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	return j.append(record{Type: recordUndone})
-}
-
-func (e *Engine) takeBack(en entry) error {
-	switch en.Kind {
-	case kindReplace:
-		if e.exists(en.Staged) {
-			return e.Root.Remove(en.Staged) // it had not come to that
-		}
-		if en.Before == changeset.Absent {
-			return e.Root.RemoveAll(en.Path)
-		}
-		if e.exists(en.Old) {
-			return e.Root.Rename(en.Old, en.Path)
-		}
-	case kindRemove:
-		if e.exists(en.Old) {
-			return e.Root.Rename(en.Old, en.Path)
-		}
-	case kindMove:
-		if e.exists(en.To) && !e.exists(en.Path) {
-			return e.Root.Rename(en.To, en.Path)
-		}
-	case kindCerts:
-		if en.Previous > 0 {
-			if err := e.Root.FlipCerts(en.Previous); err != nil {
-				return err
-			}
-		}
-		return e.Root.RemoveAll(certsFolder(en.Number))
-	case kindFolder:
-		// Only if nothing else has been put there since.
-		if entries, err := e.Root.ReadDir(en.Path); err == nil && len(entries) == 0 {
-			return e.Root.Remove(en.Path)
+		done = append(done, dir)
+		if err := e.Root.Sweep(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
 	return nil
-}
-
-func (e *Engine) serviceBack(ctx context.Context, en entry) error {
-	switch {
-	case en.Action == changeset.Enable:
-		return e.Services.Boot(ctx, false, en.Service)
-	case en.Action == changeset.Disable:
-		return e.Services.Boot(ctx, true, en.Service)
-	case en.Ran:
-		return e.Services.Restart(ctx, en.Service)
-	}
-	return e.Services.Stop(ctx, en.Service)
 }
 
 func (e *Engine) sweepStaged(names []string) error {
@@ -170,15 +144,11 @@ func (e *Engine) sweepStaged(names []string) error {
 // sweepOld removes what the changes before kept of what they replaced: from
 // here on they cannot be undone.
 func (e *Engine) sweepOld() error {
-	ids, err := e.journals()
+	all, err := e.histories()
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		h, err := e.loadJournal(id)
-		if err != nil {
-			return err
-		}
+	for _, h := range all {
 		for _, en := range h.entries {
 			if en.Old == "" || !e.exists(en.Old) {
 				continue
@@ -191,68 +161,21 @@ func (e *Engine) sweepOld() error {
 	return e.Root.DropCerts()
 }
 
-// closeJournal writes the end and forgets what only an open change needs.
-func (e *Engine) closeJournal(id ID) error {
-	if _, err := os.Stat(e.Root.Path(journalName(id))); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	j, err := e.openJournal(id)
-	if err != nil {
-		return err
-	}
-	defer j.close()
-	return j.append(record{Type: recordEnd})
-}
-
-// ErrNotLast says that a change cannot be undone any more.
-var ErrNotLast = errors.New("what it replaced is no longer kept, or was changed since")
-
-// Undo takes the newest ChangeSet back, as long as everything is still as it
-// left it.
-func (e *Engine) Undo(ctx context.Context, id ID) error {
-	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
+// closeJournal writes that objects and waits are done too.
+func (e *Engine) closeJournal(id ID) (err error) {
 	h, err := e.loadJournal(id)
 	if err != nil {
 		return err
 	}
-	if h.last != recordApplied && h.last != recordEnd {
-		return fmt.Errorf("undo change %s: it was not applied: %w", id, ErrNotLast)
-	}
-	for _, en := range h.entries {
-		if err := e.undoable(en); err != nil {
-			return fmt.Errorf("undo change %s: %s: %w", id, path.Join(en.Path, en.Service), err)
-		}
-	}
-	j, err := e.openJournal(id)
+	j, err := e.openJournal(h)
 	if err != nil {
 		return err
 	}
-	defer j.close()
-	return e.rollBack(ctx, j, &plan{Entries: h.entries})
+	defer func() { err = errors.Join(err, j.close()) }()
+	return j.append(record{Type: recordEnd})
 }
 
-func (e *Engine) undoable(en entry) error {
-	switch en.Kind {
-	case kindReplace, kindRemove:
-		now, err := e.Root.Digest(en.Path)
-		if err != nil {
-			return err
-		}
-		if now != en.After || (en.Before != changeset.Absent && !e.exists(en.Old)) {
-			return ErrNotLast
-		}
-	case kindCerts:
-		now, err := e.Root.CurrentCerts()
-		if err != nil {
-			return err
-		}
-		if now != en.Number {
-			return ErrNotLast
-		}
-	}
-	return nil
+// JournalDir is the folder of an operation's journal, relative to the root.
+func JournalDir(operation int) string {
+	return "var/journal/" + strconv.Itoa(operation)
 }

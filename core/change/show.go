@@ -1,27 +1,33 @@
 package change
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"mk8s.io/mk/sdk/changeset"
 )
 
-// Line says what one operation would do, for people and for --output json.
+// Line says what one operation would do, for people and for --output json. It
+// never holds a value.
 type Line struct {
 	Verb   string `json:"verb"`
 	Target string `json:"target"`
-	// Effect compares with what is there: create, replace, remove, nothing;
-	// empty where only doing it tells.
+	// Effect compares with what is there: create, replace, remove, move,
+	// nothing; empty where only doing it tells.
 	Effect string `json:"effect,omitempty"`
 	Why    string `json:"why,omitempty"`
 }
 
-// Preview says what applying a ChangeSet would do. It changes nothing.
+// Preview says what applying a ChangeSet would do, each operation seeing what
+// those before it will have done. It changes nothing and asks nobody. An
+// error is one that Apply would give as well.
 func (e *Engine) Preview(cs changeset.ChangeSet) ([]Line, error) {
+	p := newPlanner(e, ID{})
 	lines := make([]Line, 0, len(cs.Operations))
 	for _, op := range cs.Operations {
 		l := Line{Verb: op.Verb(), Target: op.Target(), Why: op.Why}
-		effect, err := e.effect(op.Action)
+		effect, err := p.effect(op)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", l.Verb, l.Target, err)
 		}
@@ -31,34 +37,82 @@ func (e *Engine) Preview(cs changeset.ChangeSet) ([]Line, error) {
 	return lines, nil
 }
 
-func (e *Engine) effect(a changeset.Action) (string, error) {
-	path := target(a)
-	if path == "" {
+// effect plans one operation and compares before and after.
+func (p *planner) effect(op changeset.Operation) (string, error) {
+	switch a := op.Action.(type) {
+	case *changeset.SetArgument:
+		return p.argumentEffect(a.Service, a.Option, a)
+	case *changeset.RemoveArgument:
+		return p.argumentEffect(a.Service, a.Option, a)
+	}
+	name := target(op.Action)
+	if name == "" {
 		return "", nil
 	}
-	now, err := e.Root.Digest(path)
+	before, err := p.lookCerts(name)
 	if err != nil {
 		return "", err
 	}
-	switch a := a.(type) {
-	case *changeset.WriteFile:
-		switch now {
-		case changeset.Absent:
-			return "create", nil
-		case changeset.DigestOf(a.Content):
-			return "nothing", nil
-		}
-		return "replace", nil
-	case *changeset.MakeFolder:
-		if now == changeset.Absent {
-			return "create", nil
-		}
+	entries, certs := len(p.entries), len(p.certs)
+	if err := p.file(op.Action); err != nil {
+		return "", err
+	}
+	after, err := p.lookCerts(name)
+	if err != nil {
+		return "", err
+	}
+	if _, ok := op.Action.(*changeset.MovePath); ok {
+		return "move", nil
+	}
+	switch {
+	case len(p.entries) == entries && len(p.certs) == certs:
 		return "nothing", nil
-	case *changeset.RemovePath, *changeset.MovePath:
-		if now == changeset.Absent {
-			return "nothing", nil
-		}
+	case before.digest == changeset.Absent && after.digest == changeset.Absent:
+		return "nothing", nil
+	case before.digest == changeset.Absent:
+		return "create", nil
+	case after.digest == changeset.Absent:
+		return "remove", nil
+	case len(p.certs) > certs && before.digest == after.digest:
+		return "nothing", nil
+	}
+	return "replace", nil
+}
+
+// argumentEffect compares one option of an args file.
+func (p *planner) argumentEffect(service, option string, a changeset.Action) (string, error) {
+	f, err := p.argsOf(service)
+	if err != nil {
+		return "", err
+	}
+	had, before := len(f.All(option)), bytes.Clone(f.Bytes())
+	if err := p.argument(a); err != nil {
+		return "", err
+	}
+	has := len(f.All(option))
+	switch {
+	case bytes.Equal(before, f.Bytes()):
+		return "nothing", nil
+	case had == 0:
+		return "create", nil
+	case has == 0:
 		return "remove", nil
 	}
-	return "", nil
+	return "replace", nil
+}
+
+// lookCerts is look, also for what will be in the next generation of certs.
+func (p *planner) lookCerts(name string) (found, error) {
+	for _, f := range slices.Backward(p.certs) {
+		switch {
+		case "certs/"+f.Path != name:
+			continue
+		case f.folder:
+			return found{digest: folderDigest, made: true}, nil
+		case f.Content == nil:
+			return found{digest: changeset.Absent, made: true}, nil
+		}
+		return found{digest: changeset.DigestOf(f.Content), made: true}, nil
+	}
+	return p.look(name)
 }
