@@ -110,7 +110,7 @@ func (s *session) checkGlobals(c *cli.Context) error {
 		to   *string
 		from []string
 	}{
-		{"output", &g.output, []string{"pretty", "short", "json", "yaml"}},
+		{"output", &g.output, outputs()},
 		{"color", &g.color, []string{"auto", "always", "never"}},
 		{"progress", &g.progress, []string{"auto", "plain", "json", "none"}},
 	} {

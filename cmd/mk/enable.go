@@ -38,6 +38,7 @@ func (s *session) setAddons(c *cli.Context, enable bool) error {
 	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
+	var dry operation.Plan // of all addons: one result
 	for _, word := range c.Args().Slice() {
 		parts := strings.Split(word, ":")
 		o := operation.AddonOptions{Addon: parts[0], Enable: enable, Arguments: parts[1:], Values: values, NoWait: s.global.noWait}
@@ -47,7 +48,8 @@ func (s *session) setAddons(c *cli.Context, enable bool) error {
 				if err != nil {
 					return err
 				}
-				return s.showPlan(plan)
+				dry.Changes, dry.Then = append(dry.Changes, plan.Changes...), append(dry.Then, plan.Then...)
+				return nil
 			}
 			return n.SetAddon(ctx, o)
 		})
@@ -57,6 +59,9 @@ func (s *session) setAddons(c *cli.Context, enable bool) error {
 		if !s.global.dryRun {
 			s.note("%s is %sd", parts[0], verb)
 		}
+	}
+	if s.global.dryRun {
+		return s.showPlan(&dry)
 	}
 	return nil
 }

@@ -56,6 +56,9 @@ func (s *session) containerd(c *cli.Context, verb string, words ...string) error
 		var said tail
 		cmd.Stderr = &said
 		if err := cmd.Run(); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("containerd: %w", ctx.Err())
+			}
 			return fmt.Errorf("containerd: %s", said.last(err))
 		}
 		return nil

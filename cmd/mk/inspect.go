@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -41,8 +42,10 @@ func (s *session) inspect() *cli.Command {
 				if err := replaceFile(to, report.Bytes()); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(s.out, to)
-				return err
+				return s.show(map[string]string{"file": to}, func(w io.Writer) error {
+					_, err := fmt.Fprintln(w, to)
+					return err
+				})
 			})
 		},
 	}

@@ -123,7 +123,7 @@ func (s *session) showLog(path, prefix string, whole bool, keep func(string) boo
 		lines = lines[max(0, len(lines)-lastLines):]
 	}
 	for _, line := range lines {
-		s.printf("%s%s\n", prefix, line)
+		s.printf("%s%s\n", prefix, printable(line))
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (s *session) printFrom(path string, from int64, prefix string, keep func(st
 	end := strings.LastIndexByte(string(data), '\n') + 1
 	for line := range strings.Lines(string(data[:end])) {
 		if line = strings.TrimRight(line, "\n"); keep(line) {
-			s.printf("%s%s\n", prefix, line)
+			s.printf("%s%s\n", prefix, printable(line))
 		}
 	}
 	return from + int64(end), nil

@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,13 +21,23 @@ func run(args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-signals
-		cancel()
-		<-signals
+		interrupt(signals, os.Stderr, cancel)
 		os.Exit(exitInterrupted)
 	}()
 	s := newSession(args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
 	app := newApp(s)
-	err := app.RunContext(ctx, arrange(app, args))
+	words := arrange(app, args)
+	s.global.output = outputOf(app, words, s.global.output)
+	err := app.RunContext(ctx, words)
 	return s.finish(ctx, err)
+}
+
+// interrupt cancels at the first signal and returns at the second. Who pressed
+// Ctrl-C is told what that does; a service manager is not.
+func interrupt(signals <-chan os.Signal, w io.Writer, cancel func()) {
+	if <-signals == os.Interrupt {
+		fmt.Fprintln(w, "stopping at the next safe step; again to stop now")
+	}
+	cancel()
+	<-signals
 }

@@ -129,12 +129,13 @@ func (s *session) installPlugin(c *cli.Context) error {
 
 // consent shows what a plugin may do and asks, by the word for its class.
 func (s *session) consent(p *pluginsdir.Proposal) error {
-	fmt.Fprintf(s.err, "%s %s is %s\n", p.Manifest.Identity.Identity, p.Manifest.Identity.Version, p.Class)
+	w := printableWriter{s.err}
+	fmt.Fprintf(w, "%s %s is %s\n", p.Manifest.Identity.Identity, p.Manifest.Identity.Version, p.Class)
 	for _, r := range p.Reasons {
-		fmt.Fprintf(s.err, "  because %s\n", r)
+		fmt.Fprintf(w, "  because %s\n", r)
 	}
 	for _, g := range p.Grants {
-		fmt.Fprintf(s.err, "  may %s\n", g)
+		fmt.Fprintf(w, "  may %s\n", g)
 	}
 	return s.agree("It will be allowed to do this.", string(p.Class))
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"os/user"
 	"strings"
 
 	"mk8s.io/mk/core/args"
@@ -16,6 +19,7 @@ import (
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/pluginsdir"
 	pluginproblem "mk8s.io/mk/pluginsdir/problem"
+	"mk8s.io/mk/pluginsdir/strict"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -58,16 +62,22 @@ func usage(format string, a ...any) *problem {
 
 const unchanged = "nothing was changed"
 
-// maxLine is how long a first line may be.
-const maxLine = 100
+// maxLine is how long a first line may be, less what stands before it.
+const maxLine = 100 - len("mk: ")
 
 // explain turns an error into a problem.
 func explain(ctx context.Context, err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
+		p.shorten()
 		return p
 	}
-	p := classify(err)
-	if ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled) {
+	p := needsRoot(err, os.Geteuid())
+	if p == nil {
+		p = classify(err)
+	}
+	// Only what ended because it was told to was interrupted: another error
+	// that happens to come after Ctrl-C is what the user must know.
+	if errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled) {
 		p = &problem{Reason: "INTERRUPTED", Message: "interrupted", Why: err.Error(), exit: exitInterrupted,
 			Next: []string{"the same command again goes on where it stopped", "mk changes"}}
 	}
@@ -79,8 +89,37 @@ func explain(ctx context.Context, err error) *problem {
 	return p
 }
 
-// classify knows the errors that users can do something about.
+// needsRoot is the problem of a caller who may not read something. Root may
+// read everything: for it, this is another fault.
+func needsRoot(err error, uid int) *problem {
+	if uid == 0 || !errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return &problem{Reason: "NEEDS_ROOT", Message: "this needs root, or the group that may read", Why: err.Error(),
+		Next: []string{"the same command with sudo", "mk help permissions"}, exit: exitNeedsRoot, state: unchanged}
+}
+
+// classify knows the errors that users can do something about. Whatever else
+// an error is, a refusal ends with 3, and faults of a file with 2.
 func classify(err error) *problem {
+	p := classifyCause(err)
+	_, faults := errors.AsType[strict.Faults](err)
+	_, group := errors.AsType[user.UnknownGroupError](err)
+	switch {
+	case errors.Is(err, pluginsdir.ErrRefused):
+		p.exit = exitRefused
+		if p.Reason == "PLUGIN" || p.Reason == "FAILED" {
+			p.Reason = "REFUSED"
+		}
+	case faults && p.exit == exitFailed:
+		p.Reason, p.exit = "BAD_FILE", exitUsage
+	case group && p.exit == exitFailed:
+		p.Reason, p.exit = "BAD_SETTING", exitUsage
+	}
+	return p
+}
+
+func classifyCause(err error) *problem {
 	if p := classifyNode(err); p != nil {
 		return p
 	}
@@ -88,9 +127,6 @@ func classify(err error) *problem {
 		out := &problem{Reason: "PLUGIN", Message: p.What, Why: p.Why, exit: exitFailed, state: unchanged}
 		if p.Next != "" {
 			out.Next = []string{p.Next}
-		}
-		if errors.Is(err, pluginsdir.ErrRefused) {
-			out.Reason, out.exit = "REFUSED", exitRefused
 		}
 		return out
 	}
@@ -172,16 +208,16 @@ func (p *problem) shorten() {
 		line, rest, more = head, strings.TrimSpace(tail+"\n"+rest), true
 	}
 	p.Message = line
-	if more && p.Why == "" {
-		p.Why = strings.TrimSpace(rest)
+	if rest = strings.TrimSpace(rest); more && !strings.Contains(p.Why, rest) {
+		p.Why = strings.TrimSpace(rest + "\n" + p.Why)
 	}
 }
 
 // print writes a problem for people.
 func (p *problem) print(w io.Writer, verbose bool) {
-	fmt.Fprintf(w, "mk: %s\n", p.Message)
+	fmt.Fprintf(w, "mk: %s\n", printable(p.Message))
 	field := func(name, text string) {
-		for i, line := range strings.Split(text, "\n") {
+		for i, line := range strings.Split(printable(text), "\n") {
 			if i > 0 {
 				name = ""
 			}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -85,12 +87,24 @@ func (p *progress) End(step string, took time.Duration, err error) {
 	}
 }
 
+// progressLine is one line of --progress json.
+type progressLine struct {
+	Event   string  `json:"event"`
+	Text    string  `json:"text"`
+	Seconds float64 `json:"seconds"`
+	Failed  bool    `json:"failed"`
+}
+
 func (p *progress) line(event, text string, took time.Duration, err error) {
 	switch p.mode {
 	case "none":
 	case "json":
-		fmt.Fprintf(p.w, "{\"event\":%q,\"text\":%q,\"seconds\":%.1f,\"failed\":%t}\n", event, text, took.Seconds(), err != nil)
+		data, jsonErr := json.Marshal(progressLine{event, text, math.Round(took.Seconds()*10) / 10, err != nil})
+		if jsonErr == nil {
+			fmt.Fprintln(p.w, string(data))
+		}
 	default:
+		text = printable(text)
 		switch {
 		case event == "begin":
 			fmt.Fprintf(p.w, "%s ...\n", text)

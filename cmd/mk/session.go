@@ -21,14 +21,28 @@ import (
 	"mk8s.io/mk/core/version"
 )
 
+// output is standard output; it remembers whether anything was written.
+type output struct {
+	w     io.Writer
+	wrote bool
+}
+
+// Write passes on.
+func (o *output) Write(data []byte) (int, error) {
+	o.wrote = true
+	return o.w.Write(data)
+}
+
 // session is one run of mk: its streams and what the global flags said.
 type session struct {
 	args   []string
 	in     io.Reader
-	out    io.Writer
+	out    *output
 	err    io.Writer
 	env    func(string) string
 	global globals
+
+	documented bool // the one document was printed
 }
 
 // globals are the values of the flags that every verb takes.
@@ -40,17 +54,21 @@ type globals struct {
 }
 
 func newSession(args []string, in io.Reader, out, errs io.Writer, env func(string) string) *session {
-	return &session{args: args, in: in, out: out, err: errs, env: env, global: globals{root: node.DefaultDir, output: "pretty"}}
+	return &session{args: args, in: in, out: &output{w: out}, err: errs, env: env, global: globals{root: node.DefaultDir, output: "pretty"}}
 }
 
 // finish says what went wrong, in the format that was asked for, and answers
 // the exit code.
 func (s *session) finish(ctx context.Context, err error) int {
+	if err == nil && s.documents() && !s.out.wrote {
+		err = s.document(map[string]bool{"done": true})
+	}
 	if err == nil {
 		return 0
 	}
 	p := explain(ctx, err)
-	if s.global.output == "json" || s.global.output == "yaml" {
+	// A verb may print its result and fail: the result stays alone.
+	if s.documents() && !s.documented {
 		if err := s.document(map[string]*problem{"error": p}); err == nil {
 			return p.exit
 		}
@@ -61,6 +79,7 @@ func (s *session) finish(ctx context.Context, err error) int {
 
 // document prints one document on standard output.
 func (s *session) document(v any) error {
+	s.documented = true
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)
@@ -78,23 +97,29 @@ func (s *session) document(v any) error {
 
 // show prints a result: as a document where one was asked for, else by pretty.
 func (s *session) show(v any, pretty func(io.Writer) error) error {
-	if s.global.output == "json" || s.global.output == "yaml" {
+	if s.documents() {
 		return s.document(v)
 	}
-	return pretty(s.out)
+	return pretty(printableWriter{s.out})
 }
+
+// documents tells whether the result is one document for a program.
+func (s *session) documents() bool { return s.global.output == "json" || s.global.output == "yaml" }
 
 func (s *session) printf(format string, a ...any) { fmt.Fprintf(s.out, format, a...) }
 
 // note says something that is no result.
 func (s *session) note(format string, a ...any) {
 	if !s.global.quiet {
-		fmt.Fprintf(s.err, format+"\n", a...)
+		fmt.Fprint(s.err, printable(fmt.Sprintf(format+"\n", a...)))
 	}
 }
 
 // options are what an operation of this session is told.
 func (s *session) options(verb string) (operation.Options, error) {
+	if _, err := s.settings(); err != nil {
+		return operation.Options{}, err // with its line, as wrong usage
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return operation.Options{}, fmt.Errorf("find mk's own program: %w", err)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
@@ -40,10 +42,11 @@ func shown(v settings.Value) setting {
 // settings are those of the node's folder, which need not exist.
 func (s *session) settings() (*settings.Settings, error) {
 	set, err := settings.Load(s.global.root+"/settings.yaml", s.env)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
 	if err != nil {
-		p := usage("%s", err.Error())
-		p.shorten()
-		return nil, p
+		return nil, usage("%s", err.Error())
 	}
 	return set, nil
 }

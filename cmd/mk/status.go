@@ -66,11 +66,18 @@ func (s *session) addonStatus(st *observe.Status, name string) error {
 			word = "enabled"
 		}
 	}
-	s.printf("%s\n", word)
-	if !st.Ready {
+	result := struct {
+		Addon   string `json:"addon"`
+		Enabled bool   `json:"enabled"`
+	}{name, word == "enabled"}
+	err := s.show(result, func(w io.Writer) error {
+		_, err := fmt.Fprintln(w, word)
+		return err
+	})
+	if err == nil && !st.Ready {
 		return &problem{Reason: "NOT_READY", Message: "the node is not ready", exit: exitNotReady, Next: nextAfter(st)}
 	}
-	return nil
+	return err
 }
 
 func whyNot(st *observe.Status) string {

@@ -71,3 +71,30 @@ func takesValue(known []cli.Flag, word string) bool {
 	}
 	return false
 }
+
+// outputOf is the format that the words ask for, known before they are parsed:
+// what is wrong with them is said in that format, too.
+func outputOf(app *cli.App, words []string, otherwise string) string {
+	out := otherwise
+	for i := 1; i < len(words) && words[i] != "--"; i++ {
+		w := words[i]
+		if c := find(app.Commands, w); c != nil && c.SkipFlagParsing {
+			break
+		}
+		if len(w) < 2 || w[0] != '-' {
+			continue
+		}
+		name, value, inline := strings.Cut(strings.TrimLeft(w, "-"), "=")
+		if !inline && takesValue(app.Flags, w) && i+1 < len(words) {
+			i++
+			value = words[i]
+		}
+		if slices.Contains([]string{"o", "output", "format"}, name) && slices.Contains(outputs(), value) {
+			out = value
+		}
+	}
+	return out
+}
+
+// outputs are the formats of results.
+func outputs() []string { return []string{"pretty", "short", "json", "yaml"} }
