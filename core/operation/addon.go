@@ -175,11 +175,7 @@ func (n *Node) describe(ctx context.Context, lock *lockfile.Lock, entry lockfile
 	if err != nil {
 		return nil, err
 	}
-	p, err := n.set.start(ctx, lock, entry)
-	if err != nil {
-		return nil, err
-	}
-	said, err := ask(ctx, p, entry.Kind)
+	said, err := n.Plugins.Described(ctx, lock, entry)
 	if err != nil {
 		return nil, err
 	}

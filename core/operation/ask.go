@@ -3,6 +3,8 @@ package operation
 import (
 	"context"
 
+	"mk8s.io/mk/pluginsdir"
+	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/sdk/addons"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/clustering"
@@ -18,4 +20,13 @@ type Plugins interface {
 	Clustering(ctx context.Context) (clustering.Plugin, plugin.Identity, error)
 	// Addons is the plugin of that name.
 	Addons(ctx context.Context, name string) (addons.Plugin, plugin.Identity, error)
+	// Described asks an installed plugin what it is, for those who ask later
+	// when none is started.
+	Described(ctx context.Context, lock *lockfile.Lock, entry lockfile.Installed) (*pluginsdir.Described, error)
+}
+
+// prefetcher is implemented where plugins can be started before they are
+// asked for.
+type prefetcher interface {
+	Prefetch(ctx context.Context, kinds ...string)
 }

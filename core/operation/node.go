@@ -43,6 +43,9 @@ type Options struct {
 	Waiting    func(lock.Owner)
 	Log        hclog.Logger
 	Now        func() time.Time
+	// Step is called before every change of the file system and every journal
+	// record; crash tests end the process in it. Nil in production.
+	Step func(op, path string)
 }
 
 // Node is one node, open for operations. Nothing is started or connected
@@ -118,7 +121,7 @@ func readSettings(o Options) (*settings.Settings, node.Options, error) {
 	if err != nil {
 		return nil, node.Options{}, err
 	}
-	return set, node.Options{GID: gid, Group: name}, nil
+	return set, node.Options{GID: gid, Group: name, Step: o.Step}, nil
 }
 
 func assemble(o Options, root *node.Root, set *settings.Settings) (*Node, error) {
@@ -152,7 +155,7 @@ func (n *Node) wire() {
 	n.Issuer = &Issuer{Root: n.Root, Record: n.Record, Plugins: n.Plugins, Now: n.Now, Floor: n.Built, KeyType: n.keyType()}
 	n.Engine = &change.Engine{
 		Root: n.Root, Owner: owner, Issuer: n.Issuer, Services: &serviceChanges{n}, Objects: &objectChanges{n},
-		Plugins: &pluginChanges{n}, Progress: n.detail, Waiting: n.Waiting,
+		Plugins: &pluginChanges{n}, Progress: n.detail, Waiting: n.Waiting, Step: n.Step,
 	}
 	n.Journal = &Journal{
 		Root: n.Root, Engine: n.Engine, Owner: owner, Command: n.Command, Progress: n.Progress, Waiting: n.Waiting,

@@ -27,9 +27,9 @@ type Plan struct {
 	Then    []string      `json:"then,omitempty"`
 }
 
-// preview is the plan of a ChangeSet.
+// preview is the plan of a ChangeSet: verbs and names, no value.
 func (n *Node) preview(cs changeset.ChangeSet, then ...string) (*Plan, error) {
-	lines, err := n.Engine.Preview(cs.Redacted())
+	lines, err := n.Engine.Preview(cs)
 	if err != nil {
 		return nil, err
 	}

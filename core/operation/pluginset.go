@@ -89,6 +89,15 @@ func (s *PluginSet) Addons(ctx context.Context, name string) (addons.Plugin, plu
 	return p.Addons(), id, nil
 }
 
+// Described starts a plugin and asks what it is.
+func (s *PluginSet) Described(ctx context.Context, lock *lockfile.Lock, entry lockfile.Installed) (*pluginsdir.Described, error) {
+	p, err := s.start(ctx, lock, entry)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, p, entry.Kind)
+}
+
 func (s *PluginSet) active(ctx context.Context, kind, authority, name string) (*pluginhost.Plugin, plugin.Identity, error) {
 	lock, err := s.Dir.Lock()
 	if err != nil {

@@ -156,7 +156,9 @@ func (n *Node) bootstrap(ctx context.Context, r *Run) error {
 	if err := n.Issuer.checkClock(n.Now()); err != nil {
 		return err
 	}
-	n.set.Prefetch(ctx, plugin.KindCerts, plugin.KindClustering)
+	if p, ok := n.Plugins.(prefetcher); ok {
+		p.Prefetch(ctx, plugin.KindCerts, plugin.KindClustering)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, name := range certs.Names() {
 		group.Go(func() error {
@@ -339,7 +341,7 @@ var supervisorEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr
 
 // ensureManager makes sure that there is someone to start services.
 func (n *Node) ensureManager(ctx context.Context) error {
-	if !n.Embedded() {
+	if _, ours := n.services.(*supervisor.Client); !ours {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
