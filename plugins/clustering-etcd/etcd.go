@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/clustering"
+	"mk8s.io/mk/sdk/host"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -18,15 +21,21 @@ const (
 	backend    = "var/kubernetes/backend"
 	initFile   = backend + "/init.yaml"
 	trust      = "certs/datastore-ca.crt"
+	peerName   = "mk:datastore" // the common name of the profile datastore
 )
 
 // Etcd answers from what it is asked with: it keeps no state.
-type Etcd struct{ version string }
+type Etcd struct {
+	version string
+	host    func() (host.Host, error) // connects; only Invite asks the host
+}
 
 var _ clustering.Plugin = (*Etcd)(nil)
 
-// New makes the plugin.
-func New(version string) *Etcd { return &Etcd{version: version} }
+// New makes the plugin. It connects to the host when it first asks it.
+func New(version string, connect func() (host.Host, error)) *Etcd {
+	return &Etcd{version: version, host: sync.OnceValues(connect)}
+}
 
 // Describe says what this plugin is and may do.
 func (p *Etcd) Describe(context.Context) (plugin.Description, error) {
@@ -55,8 +64,8 @@ func (p *Etcd) Forget(context.Context, plugin.Call) error { return nil }
 // the node's facts: asked again, it answers the same.
 func (p *Etcd) Init(_ context.Context, r clustering.InitRequest) (plugin.Answer, error) {
 	n := r.Node
-	if net.ParseIP(n.Address) == nil {
-		return plugin.Answer{}, plugin.Errorf(plugin.BadArgument, "the node's address %q is not an IP address", n.Address)
+	if err := checkNode(n); err != nil {
+		return plugin.Answer{}, err
 	}
 	b := changeset.Build()
 	b.MakeFolder(backend + "/etcd").Mode(0o700)
@@ -68,6 +77,17 @@ func (p *Etcd) Init(_ context.Context, r clustering.InitRequest) (plugin.Answer,
 		b.SetArgument("etcd", o[0], o[1])
 	}
 	return plugin.Answer{Changes: b.ChangeSet()}, nil
+}
+
+// checkNode finds facts that would make etcd's arguments mean something else.
+func checkNode(n plugin.Node) error {
+	if a, err := netip.ParseAddr(n.Address); err != nil || a.Zone() != "" || a.IsUnspecified() {
+		return plugin.Errorf(plugin.BadArgument, "the node's address %q is not an IP address", n.Address)
+	}
+	if n.Name == "" || strings.ContainsAny(n.Name, ",=") || n.Cluster.ID == "" {
+		return plugin.Errorf(plugin.BadArgument, "the node %q of cluster %q has no name that etcd can use", n.Name, n.Cluster.ID)
+	}
+	return nil
 }
 
 // arguments are etcd's. Paths are relative to the node's root folder, which is
@@ -92,7 +112,12 @@ func arguments(n plugin.Node) [][2]string {
 		{"initial-cluster-state", "new"},
 		{"initial-cluster-token", n.Cluster.ID},
 		{"snapshot-count", "10000"},
+		// The API server compacts what it has written.
+		{"auto-compaction-mode", "periodic"},
+		{"auto-compaction-retention", "0"},
 		{"quota-backend-bytes", strconv.Itoa(4 << 30)},
+		// Its authority signs the API server's client certificates, too.
+		{"peer-cert-allowed-cn", peerName},
 	}
 	return append(append(out, pair("")...), pair("peer-")...)
 }
@@ -105,44 +130,4 @@ func (p *Etcd) Members(_ context.Context, n plugin.Node) ([]clustering.Member, e
 		Name: n.Name, PeerAddress: "https://" + join(n.Address, peerPort),
 		ClientAddress: "https://" + join(n.Address, clientPort), Role: "voter",
 	}}, nil
-}
-
-// errGrow says what this version has not.
-func errGrow(what string) error {
-	return plugin.Errorf(plugin.Unsupported, "%s: this version of clustering/etcd keeps one node", what)
-}
-
-// Invite is refused: nobody can join yet.
-func (p *Etcd) Invite(context.Context, clustering.InviteRequest) (clustering.Invitation, error) {
-	return clustering.Invitation{}, errGrow("add-node")
-}
-
-// Admit is refused: nobody can join yet.
-func (p *Etcd) Admit(context.Context, clustering.AdmitRequest) (clustering.Verdict, error) {
-	return clustering.Verdict{Denied: &clustering.Denied{Reason: plugin.Unsupported, Message: errGrow("join").Error()}}, nil
-}
-
-// Join is refused: nobody can join yet.
-func (p *Etcd) Join(context.Context, clustering.JoinRequest) (plugin.Answer, error) {
-	return plugin.Answer{}, errGrow("join")
-}
-
-// Leave is refused: a single node has nobody to leave.
-func (p *Etcd) Leave(context.Context, clustering.LeaveRequest) (plugin.Answer, error) {
-	return plugin.Answer{}, errGrow("leave")
-}
-
-// Remove is refused: there is no other node.
-func (p *Etcd) Remove(context.Context, clustering.RemoveRequest) (plugin.Answer, error) {
-	return plugin.Answer{}, errGrow("remove-node")
-}
-
-// Abort has nothing to take back.
-func (p *Etcd) Abort(context.Context, clustering.AbortRequest) (plugin.Answer, error) {
-	return plugin.Answer{}, nil
-}
-
-// Serve knows no route.
-func (p *Etcd) Serve(_ context.Context, r clustering.ServeRequest) (clustering.Served, error) {
-	return clustering.Served{}, plugin.Errorf(plugin.Unsupported, "there is no route %s %s", r.Method, strings.ToValidUTF8(r.Path, "?"))
 }

@@ -1,5 +1,7 @@
 // Command clustering-etcd is the clustering plugin that ships with mk: the
-// control-plane nodes are the members of one etcd cluster.
+// control-plane nodes are the members of one etcd cluster. It sets up the first
+// node, invites others, and decides who may come. Control-plane nodes that join
+// and leave are not in this version.
 package main
 
 import "mk8s.io/mk/sdk"
@@ -8,7 +10,7 @@ import "mk8s.io/mk/sdk"
 var version = "0.0.0" //nolint:gochecknoglobals // set by the linker
 
 func main() {
-	sdk.Serve(New(version), sdk.WithAbout(sdk.About{
+	sdk.Serve(New(version, sdk.Host), sdk.WithAbout(sdk.About{
 		Description: "The control-plane nodes are the members of one etcd cluster.",
 	}))
 }
