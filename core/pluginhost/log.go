@@ -3,11 +3,12 @@ package pluginhost
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
+	"unicode"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -15,57 +16,70 @@ import (
 const (
 	// maxLine is how much of one line is kept; the rest of it is dropped.
 	maxLine = 256 << 10
-	// keptLines is how many lines an error report can show.
+	// keptLines is how many lines an error report can show, keptLine how much
+	// of each.
 	keptLines = 200
+	keptLine  = 4 << 10
 )
 
 // logger parses what a plugin writes to stderr. It is an io.Writer that never
 // fails and never blocks. go-plugin's own parser is not used: a line such as
 // {"@message":5} makes it panic.
 type logger struct {
-	name string
-	out  hclog.Logger
+	out hclog.Logger
 
 	mu      sync.Mutex
-	partial []byte
-	skip    bool // the line is longer than maxLine: its rest is dropped
+	stderr  []byte // a line that has not ended
+	stdout  []byte
 	ring    []string
 	next    int
-	started bool // before the handshake plain lines matter more
+	panic   []string // the first panic and what follows it
+	started bool     // before the handshake plain lines matter more
 }
+
+// panicLines is how much of a panic is kept.
+const panicLines = 12
+
+func newLogger(out hclog.Logger) *logger { return &logger{out: out} }
 
 // Write takes any bytes.
 func (l *logger) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := len(p)
+	l.split(&l.stderr, p)
+	return len(p), nil
+}
+
+// plain takes what the plugin prints to standard output after the handshake.
+func (l *logger) plain() io.Writer { return stdoutOf{l} }
+
+type stdoutOf struct{ l *logger }
+
+func (s stdoutOf) Write(p []byte) (int, error) {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	s.l.split(&s.l.stdout, p)
+	return len(p), nil
+}
+
+func (l *logger) split(partial *[]byte, p []byte) {
 	for len(p) > 0 {
 		line, rest, whole := bytes.Cut(p, []byte{'\n'})
-		if room := maxLine - len(l.partial); len(line) > room {
-			line = line[:room]
-			l.skip = !whole
-		} else if l.skip {
-			line = nil
-			l.skip = !whole
-		}
-		l.partial = append(l.partial, line...)
+		room := maxLine - len(*partial)
+		*partial = append(*partial, line[:min(len(line), room)]...)
 		if whole {
-			l.line(l.partial)
-			l.partial = l.partial[:0]
+			l.line(*partial)
+			*partial = (*partial)[:0]
 		}
 		p = rest
 	}
-	return n, nil
 }
 
 // line hands one line to the host's log.
 func (l *logger) line(raw []byte) {
-	text := strings.TrimRight(string(raw), "\r")
+	text := printable(strings.TrimRight(string(raw), "\r"))
 	if text == "" {
 		return
-	}
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
 	}
 	level, message, fields := parseLine(text)
 	l.keep(message, fields, text)
@@ -74,11 +88,25 @@ func (l *logger) line(raw []byte) {
 		if !l.started {
 			level = hclog.Info
 		}
-		if strings.HasPrefix(text, "panic:") || strings.HasPrefix(text, "fatal error:") {
+		if isPanic(text) || len(l.panic) > 1 {
 			level = hclog.Error
 		}
 	}
 	l.out.Log(level, message, fields...)
+}
+
+func isPanic(text string) bool {
+	return strings.HasPrefix(text, "panic:") || strings.HasPrefix(text, "fatal error:")
+}
+
+// printable takes out what a terminal would obey, and what is no UTF-8.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\t' && unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 // keep remembers a line for error reports: the text for people where the line
@@ -86,6 +114,12 @@ func (l *logger) line(raw []byte) {
 func (l *logger) keep(message string, fields []any, text string) {
 	if len(fields) == 0 && message != "" {
 		text = message
+	}
+	if len(text) > keptLine {
+		text = strings.ToValidUTF8(text[:keptLine], "") + "…"
+	}
+	if isPanic(text) && l.panic == nil || len(l.panic) > 0 && len(l.panic) < panicLines {
+		l.panic = append(l.panic, text)
 	}
 	if len(l.ring) < keptLines {
 		l.ring = append(l.ring, text)
@@ -102,21 +136,18 @@ func (l *logger) Lines() []string {
 	out := make([]string, 0, len(l.ring)+1)
 	out = append(out, l.ring[l.next:]...)
 	out = append(out, l.ring[:l.next]...)
-	if len(l.partial) > 0 {
-		out = append(out, string(l.partial))
+	if len(l.stderr) > 0 {
+		out = append(out, printable(string(l.stderr[:min(len(l.stderr), keptLine)])))
 	}
 	return out
 }
 
-// Panic is the block of a Go panic, if the plugin wrote one.
+// Panic is the block of a Go panic, if the plugin wrote one. It is kept even
+// if so much followed that Lines has lost it.
 func (l *logger) Panic() string {
-	lines := l.Lines()
-	for i, s := range lines {
-		if strings.HasPrefix(s, "panic:") || strings.HasPrefix(s, "fatal error:") {
-			return strings.Join(lines[i:min(i+12, len(lines))], "\n")
-		}
-	}
-	return ""
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.panic, "\n")
 }
 
 func (l *logger) handshakeDone() {
@@ -143,11 +174,27 @@ func parseLine(text string) (hclog.Level, string, []any) {
 	if s, ok := record["@level"].(string); ok {
 		level = hclog.LevelFromString(s)
 	}
+	if level < hclog.NoLevel || level >= hclog.Off {
+		level = hclog.NoLevel
+	}
 	var fields []any
 	for _, k := range slices.Sorted(maps.Keys(record)) {
 		if !strings.HasPrefix(k, "@") {
-			fields = append(fields, k, record[k])
+			fields = append(fields, printable(k), cleaned(record[k]))
 		}
 	}
-	return level, message, fields
+	return level, printable(message), fields
+}
+
+// cleaned makes text of a field printable; a stack keeps its lines.
+func cleaned(v any) any {
+	s, ok := v.(string)
+	if !ok {
+		return v
+	}
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
 }

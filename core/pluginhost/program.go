@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,35 +30,101 @@ func (e *IntegrityError) Error() string {
 		strings.TrimPrefix(e.Got, "sha256:"), strings.TrimPrefix(e.Want, "sha256:"), e.Path)
 }
 
+// openProgram is a sealed copy of the program that was installed. A script
+// runs from the store, which nobody but root can change; then the file is nil.
+// The path is the program's, free of symbolic links where it is a script.
+func openProgram(s Spec) (*os.File, string, error) {
+	src, err := openRegular(s.Program)
+	if err != nil {
+		return nil, "", err
+	}
+	defer src.Close() //nolint:errcheck // only read
+	var head [2]byte
+	if _, err := src.ReadAt(head[:], 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, "", fmt.Errorf("read its program: %w", err)
+	}
+	if string(head[:]) != "#!" {
+		f, err := sealedCopy(src, s.Digest)
+		return f, s.Program, err
+	}
+	path, err := checkScript(s)
+	return nil, path, err
+}
+
+// checkScript checks a program that needs an interpreter. The kernel hands the
+// interpreter a path, and that of a closed-on-exec copy in memory is gone by
+// then, so scripts run from the store. What cannot be changed is compared after
+// that was made sure of.
+func checkScript(s Spec) (string, error) {
+	path, err := filepath.EvalSymlinks(s.Program)
+	if err != nil {
+		return "", fmt.Errorf("find its program: %w", err)
+	}
+	dir, err := filepath.EvalSymlinks(s.Dir)
+	if err != nil {
+		return "", fmt.Errorf("find its folder: %w", err)
+	}
+	if err := errors.Join(strict(path), strict(dir)); err != nil {
+		return "", err
+	}
+	if err := strictTree(dir); err != nil {
+		return "", err
+	}
+	src, err := openRegular(path)
+	if err != nil {
+		return "", err
+	}
+	defer src.Close() //nolint:errcheck // only read
+	sum := sha256.New()
+	if err := copyBounded(sum, src); err != nil {
+		return "", err
+	}
+	return path, compare(path, s.Digest, sum)
+}
+
+// openRegular opens a file, and nothing that could block or lead elsewhere.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open its program: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open its program: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+func compare(path, want string, sum hash.Hash) error {
+	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); got != want {
+		return &IntegrityError{Path: path, Want: want, Got: got}
+	}
+	return nil
+}
+
 // sealedCopy copies a program into memory while hashing it, compares the
 // digest, and seals the copy: what was checked is what runs, whatever happens
 // to the file afterwards. The result is open for reading only and closed on
 // exec.
-func sealedCopy(path, want string) (*os.File, error) {
-	src, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open its program: %w", err)
-	}
-	defer src.Close() //nolint:errcheck // only read
+func sealedCopy(src *os.File, want string) (*os.File, error) {
 	fd, err := unix.MemfdCreate("mk-plugin", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("keep a copy of its program in memory: %w", err)
 	}
-	mem := os.NewFile(uintptr(fd), "mk-plugin")
-	defer mem.Close() //nolint:errcheck // reopened below
+	mem := os.NewFile(uintptr(fd), "mk-plugin") //nolint:gosec // a descriptor
+	defer mem.Close()                           //nolint:errcheck // reopened below
 	sum := sha256.New()
-	n, err := io.Copy(io.MultiWriter(mem, sum), io.LimitReader(src, maxProgram+1))
-	if err != nil {
-		return nil, fmt.Errorf("copy its program: %w", err)
+	if err := copyBounded(&alongside{File: mem, sum: sum}, src); err != nil {
+		return nil, err
 	}
-	if n > maxProgram {
-		return nil, fmt.Errorf("its program is larger than %d MiB", maxProgram>>20)
-	}
-	if got := "sha256:" + hex.EncodeToString(sum.Sum(nil)); got != want {
-		return nil, &IntegrityError{Path: path, Want: want, Got: got}
+	if err := compare(src.Name(), want, sum); err != nil {
+		return nil, err
 	}
 	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil { //nolint:gosec // a descriptor
 		return nil, fmt.Errorf("seal the copy of its program: %w", err)
 	}
 	// A memfd that is open for writing cannot be executed (ETXTBSY).
@@ -67,18 +135,32 @@ func sealedCopy(path, want string) (*os.File, error) {
 	return ro, nil
 }
 
-// isScript reports whether a program needs an interpreter. The kernel hands
-// the interpreter a path, and that of a closed-on-exec copy in memory is gone
-// by then, so scripts run from the store.
-func isScript(path string) (bool, error) {
-	f, err := os.Open(path)
+// copyBounded copies a program that is not too large.
+func copyBounded(dst io.Writer, src io.Reader) error {
+	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, io.LimitReader(src, maxProgram+1), make([]byte, 1<<20))
 	if err != nil {
-		return false, fmt.Errorf("open its program: %w", err)
+		return fmt.Errorf("copy its program: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
-	var head [2]byte
-	if _, err := io.ReadFull(f, head[:]); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read its program: %w", err)
+	if n > maxProgram {
+		return fmt.Errorf("its program is larger than %d MiB", maxProgram>>20)
 	}
-	return string(head[:]) == "#!", nil
+	return nil
+}
+
+// alongside hashes the same bytes that it writes, at the same time.
+type alongside struct {
+	*os.File
+	sum hash.Hash
+}
+
+// Write writes and hashes p.
+func (a *alongside) Write(p []byte) (int, error) {
+	hashed := make(chan struct{})
+	go func() {
+		_, _ = a.sum.Write(p) // a hash never fails
+		close(hashed)
+	}()
+	n, err := a.File.Write(p)
+	<-hashed
+	return n, err
 }

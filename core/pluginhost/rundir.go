@@ -8,16 +8,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxSocketPath is what sun_path holds, with its end.
 const maxSocketPath = 107
 
 // runFolder makes the folder of one start: <base>/<pid>-<start time>-<n>,
-// owned by the plugin's user, mode 0700, below folders that others can only
-// pass through. Pid and start time tell later whether its host still lives.
+// which only root may change and only the plugin's user may pass through, below
+// folders that others can only pass through. What the plugin may change lies
+// one deeper: so nothing that root does by path here can be turned elsewhere by
+// another process of that user. Pid and start time tell later whether its host
+// still lives.
 func runFolder(base string, uid int) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(base), 0o711); err != nil { //nolint:gosec // others pass through
 		return "", fmt.Errorf("make %s: %w", filepath.Dir(base), err)
@@ -37,20 +38,25 @@ func runFolder(base string, uid int) (string, error) {
 	if longest := len(dir) + len("/plugin-dir0000000000/plugin0000000000"); longest > maxSocketPath {
 		return "", errors.Join(fmt.Errorf("%s is too long for sockets: a path may have %d characters, this would have %d", base, maxSocketPath, longest), os.RemoveAll(dir))
 	}
-	if err := own(dir, uid, 0o700); err != nil {
-		return "", errors.Join(err, os.RemoveAll(dir))
+	if uid < 0 {
+		return dir, nil
+	}
+	if err := errors.Join(os.Lchown(dir, 0, uid), os.Chmod(dir, 0o710)); err != nil { //nolint:gosec // one user passes through
+		return "", errors.Join(fmt.Errorf("let user %d into %s: %w", uid, dir, err), os.RemoveAll(dir))
 	}
 	return dir, nil
 }
 
-func own(dir string, uid int, mode fs.FileMode) error {
-	if uid >= 0 && os.Geteuid() == 0 {
-		if err := os.Chown(dir, uid, uid); err != nil {
-			return fmt.Errorf("give %s to user %d: %w", dir, uid, err)
-		}
+// own gives a path in a run folder to the plugin's user; -1 leaves the owner.
+func own(path string, uid int, mode fs.FileMode) error {
+	if err := os.Chmod(path, mode); err != nil {
+		return fmt.Errorf("set mode of %s: %w", path, err)
 	}
-	if err := os.Chmod(dir, mode); err != nil {
-		return fmt.Errorf("set mode of %s: %w", dir, err)
+	if uid < 0 {
+		return nil
+	}
+	if err := os.Lchown(path, uid, uid); err != nil {
+		return fmt.Errorf("give %s to user %d: %w", path, uid, err)
 	}
 	return nil
 }
@@ -96,44 +102,9 @@ func startTime(pid int) (string, error) {
 		return "", fmt.Errorf("look at process %d: %w", pid, err)
 	}
 	// The second field is the name in parentheses and may hold anything.
-	_, after, ok := strings.Cut(string(data[strings.LastIndexByte(string(data), ')'):]), " ")
-	fields := strings.Fields(after)
-	if !ok || len(fields) < 20 {
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	if len(fields) < 20 {
 		return "", fmt.Errorf("look at process %d: its stat is cut short", pid)
 	}
 	return fields[19], nil
-}
-
-// ownerOf is who owns a path; used by the strict checks of scripts.
-func ownerOf(path string) (uid uint32, mode fs.FileMode, err error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return 0, 0, fmt.Errorf("look at %s: %w", path, err)
-	}
-	return st.Uid, fs.FileMode(st.Mode & 0o777), nil
-}
-
-// strict refuses a path of which any component can be changed by someone
-// other than root: what runs from there cannot be swapped between check and
-// start.
-func strict(path string) error {
-	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
-		uid, mode, err := ownerOf(p)
-		if err != nil {
-			return err
-		}
-		sticky := false
-		if info, err := os.Lstat(p); err == nil {
-			sticky = info.Mode()&fs.ModeSticky != 0
-		}
-		if uid != 0 && uid != uint32(os.Geteuid()) { //nolint:gosec // a uid
-			return fmt.Errorf("%s belongs to user %d, who could swap the program", p, uid)
-		}
-		if mode&0o022 != 0 && !sticky {
-			return fmt.Errorf("%s can be written by others, who could swap the program", p)
-		}
-		if p == "/" {
-			return nil
-		}
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,35 +21,38 @@ import (
 // a grandchild may hold the other end for ever.
 const drainTimeout = 300 * time.Millisecond
 
-// isolation says in which cell a plugin runs.
-type isolation struct {
-	uid     uint32
-	private bool // own namespaces and user; false for authors' tools, which run it as the caller
-	network bool // the network of the host
-}
-
-// processRunner is a go-plugin runner that starts one process in its cell and ends
-// everything it started.
+// processRunner is a go-plugin runner that starts one process in its cell and
+// ends everything it started. It is used once.
 type processRunner struct {
 	path    string   // program, for messages
 	argv    []string // argv[0] and arguments
 	program *os.File // sealed copy, or nil to run path itself
 	env     []string
 	dir     string // working folder
+	state   string // the plugin's own folder, may be empty
 	sockets string // the only folder whose sockets are dialed
 	cell    isolation
+	log     io.Writer // takes what is printed after the handshake
 
-	cmd      *exec.Cmd
-	stdout   *os.File
-	stderr   *os.File
-	done     chan struct{} // closed when the process was reaped
-	waitErr  error
-	killOnce sync.Once
+	stdout  *os.File
+	stderr  *os.File
+	done    chan struct{} // closed when the process was reaped
+	drained chan struct{} // closed when its last line was read, too
+
+	mu      sync.Mutex
+	cmd     *exec.Cmd // nil until it runs
+	ended   bool      // it must not run, or not any more
+	reaped  bool      // its pid may be another's now
+	waitErr error
+	once    sync.Once
 }
 
-// Start starts the process. Its parent dies with it only if the thread that
-// forked lives as long as the host, so one thread is kept for that.
+// errEnded says that a start was called off.
+var errEnded = errors.New("the start was called off")
+
+// Start starts the process.
 func (r *processRunner) Start(context.Context) error {
+	defer closeFile(r.program) //nolint:errcheck // only read
 	outR, outW, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
@@ -59,75 +61,40 @@ func (r *processRunner) Start(context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("make a pipe: %w", err), outR.Close(), outW.Close())
 	}
-	r.stdout, r.stderr = outR, errR
 	path := r.path
 	if r.program != nil {
 		path = "/proc/self/fd/" + strconv.Itoa(int(r.program.Fd()))
 	}
-	r.cmd = &exec.Cmd{
+	cmd := &exec.Cmd{
 		Path: path, Args: r.argv, Env: r.env, Dir: r.dir,
 		Stdout: outW, Stderr: errW, // Stdin stays nil: /dev/null, so that it cannot eat a token typed to mk
-		SysProcAttr: r.attributes(),
+		SysProcAttr: r.cell.attributes(),
 	}
-	r.done = make(chan struct{})
-	err = forkUnprivileged(r.cmd, r.cell.private)
-	closeErr := errors.Join(outW.Close(), errW.Close())
-	if r.program != nil {
-		closeErr = errors.Join(closeErr, r.program.Close())
+	if err := r.run(cmd); err != nil {
+		return errors.Join(startError(err), outR.Close(), errR.Close(), outW.Close(), errW.Close())
 	}
-	if err != nil {
-		return errors.Join(startError(err), outR.Close(), errR.Close())
-	}
-	go r.reap()
-	return closeErr
+	r.stdout, r.stderr = outR, errR
+	go r.reap(cmd)
+	return errors.Join(outW.Close(), errW.Close())
 }
 
-func (r *processRunner) attributes() *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if !r.cell.private {
-		return a
+// run forks, unless the start was called off before.
+func (r *processRunner) run(cmd *exec.Cmd) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return errEnded
 	}
-	a.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC
-	if !r.cell.network {
-		a.Cloneflags |= syscall.CLONE_NEWNET
+	if err := r.cell.fork(cmd, r.folders()); err != nil {
+		return err
 	}
-	a.Credential = &syscall.Credential{Uid: r.cell.uid, Gid: r.cell.uid, Groups: []uint32{}}
-	return a
+	r.cmd = cmd
+	return nil
 }
 
-// forkUnprivileged starts cmd from a thread that can never gain privileges
-// and that stays until the process has ended, because the death signal
-// follows the thread and not the host.
-func forkUnprivileged(cmd *exec.Cmd, unprivileged bool) error {
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		if unprivileged {
-			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-				started <- fmt.Errorf("give up privileges: %w", err)
-				return
-			}
-		}
-		if err := cmd.Start(); err != nil {
-			started <- err
-			return
-		}
-		started <- nil
-		waitParked(cmd.Process.Pid)
-	}()
-	return <-started
-}
-
-// waitParked keeps the calling thread until a process has ended, without
-// reaping it.
-func waitParked(pid int) {
-	var info unix.Siginfo
-	for {
-		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
+// folders are those that the plugin may use beside the system's own.
+func (r *processRunner) folders() folders {
+	return folders{read: []string{r.dir, filepath.Dir(r.path)}, write: []string{r.sockets, r.state}}
 }
 
 // startError says what a refused exec means in the user's words.
@@ -144,26 +111,45 @@ func startError(err error) error {
 }
 
 // reap waits for the leader, ends what it left behind and bounds how long the
-// pipes are read.
-func (r *processRunner) reap() {
+// pipes are read. The group is ended while the leader still holds its pid:
+// later that number may name somebody else.
+func (r *processRunner) reap(cmd *exec.Cmd) {
 	defer close(r.done)
-	r.waitErr = r.cmd.Wait()
-	r.killGroup()
+	waitParked(cmd.Process.Pid)
+	r.mu.Lock()
+	killGroup(cmd)
+	r.reaped = true
+	r.mu.Unlock()
+	r.waitErr = cmd.Wait()
 	until := time.Now().Add(drainTimeout)
 	_ = r.stdout.SetReadDeadline(until)
 	_ = r.stderr.SetReadDeadline(until)
 }
 
-func (r *processRunner) killGroup() {
-	if r.cmd != nil && r.cmd.Process != nil {
-		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // ESRCH: nobody is left
+func killGroup(cmd *exec.Cmd) {
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // ESRCH: nobody is left
+}
+
+// end kills the process and its group, or keeps it from starting. It does not
+// wait, and may be called at any time and again.
+func (r *processRunner) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	if r.cmd != nil && !r.reaped {
+		killGroup(r.cmd)
 	}
 }
 
-// Wait waits until the process has ended.
+// Wait waits until the process has ended. go-plugin calls it once it has read
+// both pipes.
 func (r *processRunner) Wait(ctx context.Context) error {
 	select {
 	case <-r.done:
+		r.once.Do(func() {
+			_, _ = r.stdout.Close(), r.stderr.Close()
+			close(r.drained)
+		})
 		return r.waitErr
 	case <-ctx.Done():
 		return ctx.Err()
@@ -172,12 +158,12 @@ func (r *processRunner) Wait(ctx context.Context) error {
 
 // Kill ends the process and all it started. It does not wait.
 func (r *processRunner) Kill(context.Context) error {
-	r.killOnce.Do(r.killGroup)
+	r.end()
 	return nil
 }
 
 // Stdout is the pipe that the handshake is read from.
-func (r *processRunner) Stdout() io.ReadCloser { return r.stdout }
+func (r *processRunner) Stdout() io.ReadCloser { return &firstLineOnly{pipe: r.stdout, rest: r.log} }
 
 // Stderr is the pipe that the log is read from.
 func (r *processRunner) Stderr() io.ReadCloser { return r.stderr }
@@ -185,9 +171,11 @@ func (r *processRunner) Stderr() io.ReadCloser { return r.stderr }
 // Name is the program's path.
 func (r *processRunner) Name() string { return r.path }
 
-// ID is the pid; empty for a process that did not start.
+// ID is the pid; go-plugin takes an empty one for "never ran".
 func (r *processRunner) ID() string {
-	if r.cmd == nil || r.cmd.Process == nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cmd == nil {
 		return ""
 	}
 	return strconv.Itoa(r.cmd.Process.Pid)
@@ -201,10 +189,10 @@ func (r *processRunner) Diagnose(context.Context) string { return "" }
 func (r *processRunner) PluginToHost(network, addr string) (string, string, error) {
 	clean := filepath.Clean(addr)
 	if network != "unix" || filepath.Dir(clean) != r.sockets || strings.HasPrefix(filepath.Base(clean), ".") {
-		return "", "", fmt.Errorf("it wants to be reached at %s %q, not at a socket in its folder %s", network, addr, r.sockets)
+		return "", "", fmt.Errorf("it wants to be reached at %.20s %.120q, not at a socket in its folder %s", network, addr, r.sockets)
 	}
 	if info, err := os.Lstat(clean); err != nil || info.Mode().Type() != os.ModeSocket {
-		return "", "", fmt.Errorf("it wants to be reached at %q, which is not a socket", addr)
+		return "", "", fmt.Errorf("it wants to be reached at %.120q, which is not a socket", addr)
 	}
 	return network, clean, nil
 }
@@ -212,4 +200,54 @@ func (r *processRunner) PluginToHost(network, addr string) (string, string, erro
 // HostToPlugin is the identity: both see the same file system.
 func (r *processRunner) HostToPlugin(network, addr string) (string, string, error) {
 	return network, addr, nil
+}
+
+// maxHandshake is how long the handshake may be.
+const maxHandshake = 4 << 10
+
+// firstLineOnly gives go-plugin the handshake and nothing after it: its reader
+// of standard output gives up at a line of 64 KiB, and then the plugin blocks.
+// What comes later goes to the log.
+type firstLineOnly struct {
+	pipe *os.File
+	rest io.Writer
+	seen int
+	over bool
+}
+
+// Read reads the first line; after that it returns only at the end.
+func (f *firstLineOnly) Read(p []byte) (int, error) {
+	if f.over {
+		_, err := io.Copy(f.rest, f.pipe)
+		if err == nil {
+			err = io.EOF
+		}
+		return 0, err
+	}
+	n, err := f.pipe.Read(p)
+	line, rest, whole := strings.Cut(string(p[:n]), "\n")
+	f.seen += len(line)
+	if !whole && f.seen < maxHandshake {
+		return n, err
+	}
+	f.over = true
+	_, _ = f.rest.Write([]byte(rest)) // the log takes anything
+	n = min(len(line), max(len(p)-1, 0))
+	p[n] = '\n'
+	return n + 1, nil
+}
+
+// Close closes the pipe.
+func (f *firstLineOnly) Close() error { return f.pipe.Close() }
+
+// waitParked keeps the calling thread until a process has ended, without
+// reaping it.
+func waitParked(pid int) {
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
