@@ -63,7 +63,11 @@ func (n Node) Services() []string { return slices.Sorted(maps.Keys(n.Arguments()
 
 func (n Node) apiserver() []Option {
 	r, certs := n.Record, n.Root.Certs
-	return []Option{
+	var out []Option
+	if r.Auth == node.Token {
+		out = append(out, opt("token-auth-file", n.Root.Credentials("known_tokens.csv")))
+	}
+	return append(out,
 		opt("advertise-address", r.Address),
 		opt("bind-address", anyAddress(r.Address)),
 		opt("secure-port", strconv.Itoa(r.Network.APIPort)),
@@ -92,8 +96,7 @@ func (n Node) apiserver() []Option {
 		opt("etcd-cafile", certs("datastore-ca.crt")),
 		opt("etcd-certfile", certs("apiserver-etcd-client.crt")),
 		opt("etcd-keyfile", certs("apiserver-etcd-client.key")),
-		opt("profiling", "false"),
-	}
+		opt("profiling", "false"))
 }
 
 func (n Node) controllerManager() []Option {

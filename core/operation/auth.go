@@ -12,8 +12,8 @@ import (
 
 const knownTokens = "credentials/known_tokens.csv"
 
-// addTokens makes the five kubeconfigs from the static credentials that the
-// tokens plugin answers, and has the API server take those.
+// addTokens makes the five kubeconfigs, and the file that the API server reads,
+// from the static credentials that the tokens plugin answers.
 func (n *Node) addTokens(ctx context.Context, r *Run, add func(changeset.Action)) error {
 	p, who, err := n.Plugins.Tokens(ctx)
 	if err != nil {
@@ -52,7 +52,5 @@ func (n *Node) addTokens(ctx context.Context, r *Run, add func(changeset.Action)
 		return err
 	}
 	add(&changeset.WriteFile{Path: knownTokens, Content: csv, Secret: true})
-	path := n.Root.Path(knownTokens)
-	add(&changeset.SetArgument{Service: "kube-apiserver", Option: "token-auth-file", Value: &path})
 	return nil
 }

@@ -32,6 +32,9 @@ var systemManifests []byte
 // becomeReady waits for the API server, puts mk's own objects and images in
 // place, and waits until the node is Ready.
 func (n *Node) becomeReady(ctx context.Context, r *Run) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go n.giveUp(ctx, stop)
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	c, err := n.Kube()
@@ -52,6 +55,37 @@ func (n *Node) becomeReady(ctx context.Context, r *Run) error {
 		return n.whyNotReady(ctx, err)
 	}
 	return nil
+}
+
+const (
+	// lookEvery is how often services are looked at while waiting.
+	lookEvery = 2 * time.Second
+	// tooOften is how many restarts show that waiting is of no use.
+	tooOften = 5
+)
+
+// giveUp ends the wait for a node of which a service is started again and
+// again: it would not become ready by waiting.
+func (n *Node) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		list, err := n.services.Status(ctx)
+		if err != nil {
+			continue
+		}
+		for _, s := range list {
+			if s.Restarts >= tooOften {
+				stop(&NotReadyError{Service: s.Name, State: string(s.State), Restarts: s.Restarts, LastError: s.LastError})
+				return
+			}
+		}
+	}
 }
 
 // NotReadyError says which service keeps the node from being Ready.
@@ -80,6 +114,9 @@ func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // whyNotReady finds the service that is to blame.
 func (n *Node) whyNotReady(ctx context.Context, err error) error {
+	if why, ok := errors.AsType[*NotReadyError](context.Cause(ctx)); ok {
+		return why
+	}
 	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
 	list, statusErr := n.services.Status(ask)

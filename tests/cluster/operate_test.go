@@ -266,4 +266,3 @@ func wrongInput(t *testing.T, m *machine) {
 		t.Errorf("before:\n%s\nafter:\n%s", strip(before), strip(after))
 	}
 }
-
