@@ -20,7 +20,6 @@ func newApp(s *session) *cli.App {
 		Flags: append(globalFlags(s), cli.HelpFlag), Before: s.checkGlobals, EnableBashCompletion: true, Suggest: true,
 		CustomAppHelpTemplate: appHelp, HideHelpCommand: true,
 		ExitErrHandler: func(*cli.Context, error) {}, // finish says it
-		OnUsageError:   usageError,
 		Action:         func(c *cli.Context) error { return s.noVerb(c, "mk", c.App.Commands) },
 		Commands: []*cli.Command{
 			s.start(), s.stop(), s.restart(), s.status(), s.doctor(), s.inspect(), s.logs(),
@@ -29,6 +28,7 @@ func newApp(s *session) *cli.App {
 			s.reset(), s.uninstall(), s.version(), s.completion(), s.help(), s.daemon(), s.agent(),
 		},
 	}
+	app.OnUsageError = usageErrorOf("mk", &app.Flags)
 	dress(s, app.Commands, "mk")
 	return app
 }
@@ -36,11 +36,10 @@ func newApp(s *session) *cli.App {
 // dress gives every verb what all have: the global flags, usage errors, help.
 func dress(s *session, commands []*cli.Command, path string) {
 	for _, c := range commands {
-		c := c
 		c.HideHelpCommand = true
-		c.OnUsageError = usageError
-		c.CustomHelpTemplate = verbHelp
 		full := path + " " + c.Name
+		c.OnUsageError = usageErrorOf(full, &c.Flags)
+		c.CustomHelpTemplate = verbHelp
 		if c.SkipFlagParsing {
 			continue
 		}
@@ -137,12 +136,6 @@ func (s *session) checkGlobals(c *cli.Context) error {
 	return nil
 }
 
-func usageError(_ *cli.Context, err error, _ bool) error {
-	p := usage("%s", err.Error())
-	p.Next = []string{"mk help"}
-	return p
-}
-
 // noVerb says which word is meant where a wrong one was typed.
 func (s *session) noVerb(c *cli.Context, path string, commands []*cli.Command) error {
 	word := c.Args().First()
@@ -165,37 +158,6 @@ func (s *session) noVerb(c *cli.Context, path string, commands []*cli.Command) e
 		p.Next = []string{path + " --help"}
 	}
 	return p
-}
-
-// nearest is the name that most likely was meant, or nothing.
-func nearest(word string, names []string) string {
-	best, at := "", len(word)/2+1
-	for _, n := range names {
-		if d := distance(word, n); d < at {
-			best, at = n, d
-		}
-	}
-	return best
-}
-
-// distance is how many letters must be changed, added or left out.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		prev := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			prev, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, prev+cost)
-		}
-	}
-	return row[len(b)]
 }
 
 // noMore refuses arguments that a verb does not take.
@@ -221,19 +183,22 @@ const appHelp = `mk - real Kubernetes on a node; every strategic decision is a p
 verbs
 {{range .VisibleCommands}}  {{printf "%-14s" .Name}} {{.Usage}}
 {{end}}
-Global flags go before or after the verb: --root --output --dry-run --yes --timeout --no-wait -q -v --color --progress
+global flags, before or after the verb
+{{range .VisibleFlags}}  {{.}}
+{{end}}
 mk help permissions|ports|files|exit-codes|env
 `
 
 const verbHelp = `{{.Description}}
 
 {{.HelpName}} - {{.Usage}}
-usage {{.HelpName}} {{.ArgsUsage}}
+usage {{.HelpName}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}
 {{if .VisibleCommands}}
 {{range .VisibleCommands}}  {{printf "%-12s" .Name}} {{.Usage}}
-{{end}}{{end}}{{if .VisibleFlags}}
+{{end}}{{end}}{{range .VisibleFlagCategories}}{{if ne .Name "` + global + `"}}
 flags
-{{range .VisibleFlags}}  {{.}}
-{{end}}{{end}}
+{{range .Flags}}  {{.}}
+{{end}}{{end}}{{end}}
+global flags: mk help
 exit  {{.UsageText}}
 `

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestArrange(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ in, want string }{
+		{"mk", "mk"},
+		{"mk status", "mk status"},
+		{"mk -o json status", "mk status -o json"},
+		{"mk status -o json", "mk status -o json"},
+		{"mk --root /x certs renew server --dry-run", "mk certs renew --root /x --dry-run server"},
+		{"mk certs renew server ca --dry-run", "mk certs renew --dry-run server ca"},
+		{"mk certs --root=/x renew server", "mk certs renew --root=/x server"},
+		{"mk enable dns --set a=b storage", "mk enable --set a=b dns storage"},
+		{"mk logs kubelite --since 5m -f", "mk logs --since 5m -f kubelite"},
+		{"mk args set kubelet -- --max-pods=3 -v", "mk args set kubelet -- --max-pods=3 -v"},
+		{"mk kubectl get pods -o json", "mk kubectl get pods -o json"},
+		{"mk --root /x kubectl -n a get pods --root y", "mk --root /x kubectl -n a get pods --root y"},
+		{"mk bogus status", "mk bogus status"},
+		{"mk status --bogus x", "mk status --bogus x"},
+		{"mk --timeout", "mk --timeout"},
+		{"mk images import -", "mk images import -"},
+		{"mk node --generate-bash-completion", "mk node --generate-bash-completion"},
+	} {
+		s, _, _ := testSession(t, "pretty")
+		if got := strings.Join(arrange(newApp(s), strings.Fields(c.in)), " "); got != c.want {
+			t.Errorf("%s\ngot  %s\nwant %s", c.in, got, c.want)
+		}
+	}
+}
+
+func TestOutputOf(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{
+		"mk":                                   "pretty",
+		"mk status -o json":                    "json",
+		"mk status --bogus -o json":            "json",
+		"mk status --output=yaml":              "yaml",
+		"mk --format short status":             "short",
+		"mk status -o xml":                     "pretty",
+		"mk status -o":                         "pretty",
+		"mk kubectl get pods -o json":          "pretty",
+		"mk -o json kubectl get pods -o yaml":  "json",
+		"mk args set kubelet -- -o json":       "pretty",
+		"mk status --root -o json":             "pretty",
+		"mk -o json status -o yaml --bogus=-o": "yaml",
+	} {
+		s, _, _ := testSession(t, "pretty")
+		app := newApp(s)
+		if got := outputOf(app, arrange(app, strings.Fields(words)), "pretty"); got != want {
+			t.Errorf("%s: %s, want %s", words, got, want)
+		}
+	}
+}
+
+// FuzzArrange: words change their places and nothing else; what is passed
+// through keeps its order; arranged words stay as they are.
+func FuzzArrange(f *testing.F) {
+	for _, seed := range []string{"status -o json", "--root x kubectl get -o yaml", "certs renew a --dry-run -- -x", "-", "--", "-=", "--set"} {
+		f.Add(seed)
+	}
+	s := newSession(nil, strings.NewReader(""), io.Discard, io.Discard, func(string) string { return "" })
+	app := newApp(s)
+	f.Fuzz(func(t *testing.T, text string) {
+		words := append([]string{"mk"}, strings.Fields(text)...)
+		before := slices.Clone(words)
+		got := arrange(app, words)
+		if !slices.Equal(words, before) {
+			t.Fatalf("%q became %q: the words of the caller were changed", before, words)
+		}
+		if !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(words))) {
+			t.Fatalf("%q: %q holds other words", words, got)
+		}
+		if i := slices.Index(words, "kubectl"); i == 1 && !slices.Equal(got, words) {
+			t.Fatalf("%q: %q: kubectl's words were moved", words, got)
+		}
+		if out := outputOf(app, got, "pretty"); !slices.Contains(outputs(), out) {
+			t.Fatalf("%q: output %q", words, out)
+		}
+	})
+}
+
+func TestLevelFilter(t *testing.T) {
+	t.Parallel()
+	lines := []struct {
+		line  string
+		level int // 0 info, 1 warning, 2 error
+	}{
+		{"I1124 01:00:00.000000 1 server.go:1] started", 0},
+		{"W1124 01:00:00.000000 1 server.go:1] slow", 1},
+		{"E1124 01:00:00.000000 1 server.go:1] failed", 2},
+		{"F1124 01:00:00.000000 1 server.go:1] gone", 2},
+		{"Everything is fine", 0},
+		{"E", 0},
+		{"", 0},
+		{`time="2026-11-24" level=info msg=a`, 0},
+		{`time="2026-11-24" level=warning msg=a`, 1},
+		{`time="2026-11-24" level=error msg=a`, 2},
+		{`{"level":"info","msg":"a"}`, 0},
+		{`{"level":"warn","msg":"a"}`, 1},
+		{`{"level":"fatal","msg":"a"}`, 2},
+		{"2026-11-24T01:00:00Z [WARN]  agent: a", 1},
+		{"2026-11-24T01:00:00Z [ERROR] agent: a", 2},
+		{"panic: assignment to entry in nil map", 2},
+	}
+	for least, level := range []string{"info", "warning", "error"} {
+		keep, err := levelFilter(level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lines {
+			if got := keep(l.line); got != (l.level >= least) {
+				t.Errorf("--level %s: %q is kept: %t", level, l.line, got)
+			}
+		}
+	}
+	if _, err := levelFilter("loud"); err == nil {
+		t.Error("a level that does not exist")
+	}
+}
