@@ -52,6 +52,9 @@ func (p *Core) Plan(_ context.Context, r addons.PlanRequest) (plugin.Answer, err
 		return plugin.Answer{}, unknown(r.Addon)
 	}
 	if !r.Enable {
+		if len(r.Arguments) > 0 || len(r.Values) > 0 {
+			return plugin.Answer{}, plugin.Errorf(plugin.BadArgument, "disabling dns takes no arguments")
+		}
 		return plugin.Answer{Changes: changeset.Build().DeleteManifests(dnsInventory).Because("the addon dns").ChangeSet()}, nil
 	}
 	return planDNS(r)

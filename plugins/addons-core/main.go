@@ -1,4 +1,6 @@
-// Command addons-core is the addons plugin that ships with mk.
+// Command addons-core is the addons plugin that ships with mk. Its addons are
+// made of Kubernetes objects and nothing else: it keeps no state, changes no
+// file and needs no network.
 package main
 
 import "mk8s.io/mk/sdk"
