@@ -80,7 +80,8 @@ func (c isolation) forkHere(cmd *exec.Cmd, f folders, started chan<- error) {
 
 // limitResources bounds what one plugin can take from the machine. It is set
 // from outside right after the fork, because the host's own limits must stay.
-// A limit that the kernel refuses is left out: the cell holds without it.
+// Where the kernel refuses, as it does in containers without CAP_SYS_RESOURCE,
+// limits are left out: the cell holds without them.
 func limitResources(pid int) {
 	for _, l := range []struct {
 		what int

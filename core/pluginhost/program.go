@@ -17,6 +17,8 @@ import (
 // maxProgram bounds a plugin's program: larger ones are no plugins.
 const maxProgram = 512 << 20
 
+var errTooLarge = fmt.Errorf("its program is larger than %d MiB", maxProgram>>20)
+
 // IntegrityError says that a program is not the one that was installed.
 type IntegrityError struct {
 	Path string
@@ -92,6 +94,9 @@ func openRegular(path string) (*os.File, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is not a file", path)
 	}
+	if err == nil && info.Size() > maxProgram {
+		err = errTooLarge
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open its program: %w", err), f.Close())
 	}
@@ -142,7 +147,7 @@ func copyBounded(dst io.Writer, src io.Reader) error {
 		return fmt.Errorf("copy its program: %w", err)
 	}
 	if n > maxProgram {
-		return fmt.Errorf("its program is larger than %d MiB", maxProgram>>20)
+		return errTooLarge // it grew
 	}
 	return nil
 }
