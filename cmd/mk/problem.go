@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"syscall"
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/kube"
@@ -158,7 +159,11 @@ func pluginProblem(e *plugin.Error) *problem {
 // classifyNode knows the errors of the core.
 func classifyNode(err error) *problem {
 	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
-		return &problem{Reason: "NOT_READY", Message: "not ready: " + e.Service + " is " + e.State, Why: e.LastError, exit: exitNotReady,
+		message := "not ready: " + e.Service + " is " + e.State
+		if e.Restarts > 0 {
+			message += fmt.Sprintf(", started again %d times", e.Restarts)
+		}
+		return &problem{Reason: "NOT_READY", Message: message, Why: e.LastError, exit: exitNotReady,
 			Next: []string{"mk doctor", "mk logs " + e.Service + " --since 5m"}}
 	}
 	if e, ok := errors.AsType[*operation.OpenError](err); ok {
@@ -166,7 +171,8 @@ func classifyNode(err error) *problem {
 			Next: []string{"mk " + e.Record.Verb, fmt.Sprintf("mk changes show %d", e.Record.Number)}}
 	}
 	if e, ok := errors.AsType[*lock.HeldError](err); ok {
-		return &problem{Reason: "LOCKED", Message: e.Error(), exit: exitNotReady, state: unchanged}
+		return &problem{Reason: "LOCKED", Message: "gave up waiting for " + e.Holder.Describe(e.At), exit: exitNotReady, state: unchanged,
+			Next: []string{"the same command later, or with a longer --timeout"}}
 	}
 	if e, ok := errors.AsType[*args.SyntaxError](err); ok {
 		return &problem{Reason: "BAD_FILE", Message: e.Error(), exit: exitUsage, state: unchanged}
@@ -191,6 +197,9 @@ func classifyNode(err error) *problem {
 		return &problem{Reason: "NOT_RUNNING", Message: "the node is not running", Why: err.Error(), exit: exitNotReady, Next: []string{"mk start"}}
 	case errors.Is(err, operation.ErrAuthorityInUse):
 		return &problem{Reason: "AUTHORITY_IN_USE", Message: "another certs plugin cannot be used on a running cluster yet", Why: err.Error(), exit: exitRefused, state: unchanged}
+	case errors.Is(err, syscall.ENOSPC):
+		return &problem{Reason: "DISK_FULL", Message: "the disk is full", Why: err.Error(), exit: exitFailed,
+			Next: []string{"make room, then the same command again"}}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &problem{Reason: "TIMEOUT", Message: "it took too long", Why: err.Error(), exit: exitNotReady, Next: []string{"mk status"}}
 	}

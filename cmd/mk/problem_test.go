@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/pluginhost"
+	"mk8s.io/mk/core/service"
+	pluginproblem "mk8s.io/mk/pluginsdir/problem"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// messages are those that users see when something is wrong, by the name of
+// their golden file.
+func messages(ctx context.Context) map[string]error {
+	since := time.Date(2026, 11, 23, 3, 12, 0, 0, time.UTC)
+	return map[string]error{
+		"needs-root": needsRoot(&fs.PathError{Op: "open", Path: "/var/lib/mk/node.json", Err: syscall.EACCES}, 1000),
+		"port-taken": fmt.Errorf("start: %w", &operation.PortError{Port: 16443, For: "the API server", By: "kubelite (pid 811)"}),
+		"not-ready": fmt.Errorf("start: %w", &operation.NotReadyError{Service: "kubelite", State: "restarting", Restarts: 6,
+			LastError: `open /var/lib/mk/certs/server.key: no such file`, Err: context.DeadlineExceeded}),
+		"plugin-integrity": fmt.Errorf("ask certs/stepca: %w", &pluginhost.IntegrityError{
+			Path: "/var/lib/mk/plugins/store/stepca/bin/stepca", Want: "sha256:3fd0" + strings.Repeat("0", 60), Got: "sha256:77ab" + strings.Repeat("0", 60)}),
+		"plugin-refused": pluginproblem.Refused("certs/stepca 1.2.0 was not installed", "its manifest names bin/stepca, whose sha256 is another", "get the folder again from its vendor"),
+		"plugin-crashed": fmt.Errorf("join: %w", &pluginhost.CrashError{Plugin: "clustering/etcd", Version: "1.3.0", Question: "Serve a join",
+			Reason: "panic: assignment to entry in nil map (join.go:88)", Lines: []string{"goroutine 1"}}),
+		"plugin-answer": fmt.Errorf("issue: %w", &plugin.Error{Reason: plugin.NotPossible,
+			Message: "certs/stepca cannot sign server.crt: the CA refuses 365 days", Next: "mk plugin config set certs/stepca lifetime=max"}),
+		"clock":        fmt.Errorf("%w: it says 1970", pki.ErrClock),
+		"no-node":      fmt.Errorf("/var/lib/mk: %w", operation.ErrNoNode),
+		"not-running":  fmt.Errorf("kubelite: %w", service.ErrNotRunning),
+		"waiting":      &lock.HeldError{Holder: lock.Owner{PID: 4121, User: "root", Verb: "join", Since: since}, At: since.Add(12 * time.Second), Cause: context.DeadlineExceeded},
+		"open-change":  &operation.OpenError{Record: &operation.Record{Number: 118, Verb: "start", Error: "it was interrupted"}},
+		"bad-args":     fmt.Errorf("read: %w", &args.SyntaxError{File: "/var/lib/mk/args/kubelet", Line: 3, Fault: "a quote is not closed"}),
+		"disk-full":    &fs.PathError{Op: "write", Path: "/var/lib/mk/node.json", Err: syscall.ENOSPC},
+		"unknown-flag": flagProblem("mk status", globalFlags(newSession(nil, nil, nil, nil, nil)), "flag provided but not defined: -ouptut"),
+		"long":         fmt.Errorf("write the file %s: %w", strings.Repeat("/a-folder", 5), errors.New("one thing after another went wrong\nand another\x1b[2J")),
+	}
+}
+
+// The messages are read by people and by programs: both forms are kept in
+// files. MK_UPDATE_GOLDEN=1 writes them anew.
+func TestMessages(t *testing.T) {
+	t.Parallel()
+	for name, err := range messages(t.Context()) {
+		for _, output := range []string{"pretty", "json"} {
+			s, out, errs := testSession(t, output)
+			s.global.verbose = true
+			exit := s.finish(t.Context(), err)
+			text := fmt.Appendf(nil, "%s%sexit  %d\n", out, errs, exit)
+			file := filepath.Join("testdata", "messages", name+"."+map[string]string{"pretty": "txt", "json": "json"}[output])
+			golden(t, file, text)
+			first, _, _ := strings.Cut(errs.String(), "\n")
+			if len([]rune(first)) > 100 {
+				t.Errorf("%s: its first line has %d letters", name, len([]rune(first)))
+			}
+		}
+	}
+}
+
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if os.Getenv("MK_UPDATE_GOLDEN") != "" {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s\ngot\n%s\nwant\n%s", file, got, want)
+	}
+}
+
+// Every golden file is that of a message.
+func TestMessageFiles(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/messages/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := messages(t.Context())
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), filepath.Ext(f))
+		if _, ok := all[name]; !ok {
+			t.Errorf("%s belongs to no message", f)
+		}
+	}
+}
