@@ -59,7 +59,8 @@ func (r *Root) NextCerts(n int) (string, error) {
 	return dir, r.copyFolder(certsFolder(current), dir)
 }
 
-// FlipCerts makes generation n the current one. Doing it again is no error.
+// FlipCerts makes generation n the current one, and has programs that watch an
+// older one notice. Doing it again is no error.
 func (r *Root) FlipCerts(n int) error {
 	dir := certsFolder(n)
 	info, err := r.fs.Lstat(dir)
@@ -75,17 +76,16 @@ func (r *Root) FlipCerts(n int) error {
 	if at, err := r.fs.Lstat(certsLink); err == nil && at.Mode()&fs.ModeSymlink == 0 {
 		return r.wrap("switch certificates to", dir, fmt.Errorf("%s is a %s, not a link", r.Path(certsLink), kindOf(at.Mode())))
 	}
-	return r.Symlink(dir, certsLink)
-}
-
-// TouchCerts changes the times of the files in all generations but the current
-// one. Programs watch the files that they opened, which are in a generation of
-// then: the event makes them read the path again, and so the current one.
-func (r *Root) TouchCerts(now time.Time) error {
-	current, err := r.CurrentCerts()
-	if err != nil {
+	if err := r.Symlink(dir, certsLink); err != nil {
 		return err
 	}
+	return r.touchOld(n, time.Now())
+}
+
+// touchOld changes the times of the files in all generations but n. Programs
+// watch the files that they opened, which are in a generation of then: the
+// event makes them read the path again, and so the current one.
+func (r *Root) touchOld(current int, now time.Time) error {
 	entries, err := r.ReadDir(generations)
 	if err != nil {
 		return err
@@ -100,10 +100,10 @@ func (r *Root) TouchCerts(now time.Time) error {
 			return err
 		}
 		for _, f := range files {
-			name := certsFolder(n) + "/" + f.Name()
 			if !f.Type().IsRegular() {
 				continue
 			}
+			name := certsFolder(n) + "/" + f.Name()
 			r.step("touch", name)
 			if err := r.fs.Chtimes(name, now, now); err != nil {
 				return r.wrap("touch", name, err)

@@ -208,7 +208,7 @@ func unescape(s string) string {
 
 // removeLinks removes the interfaces of the pod network.
 func (n Node) removeLinks() error {
-	var errs []error
+	errs := []error{n.removePorts()}
 	for _, name := range n.Links {
 		link, err := netlink.LinkByName(name)
 		var missing netlink.LinkNotFoundError
@@ -220,6 +220,32 @@ func (n Node) removeLinks() error {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remove interface %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removePorts removes what is connected to the node's bridges: one end of each
+// pod's pair. Their namespaces are gone, but the kernel takes its time.
+func (n Node) removePorts() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("look for the interfaces of pods: %w", err)
+	}
+	bridges := map[int]bool{}
+	for _, l := range links {
+		if slices.Contains(n.Links, l.Attrs().Name) {
+			bridges[l.Attrs().Index] = true
+		}
+	}
+	var errs []error
+	for _, l := range links {
+		if !bridges[l.Attrs().MasterIndex] {
+			continue
+		}
+		err := netlink.LinkDel(l)
+		if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("remove interface %s: %w", l.Attrs().Name, err))
 		}
 	}
 	return errors.Join(errs...)
