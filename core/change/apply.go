@@ -173,11 +173,11 @@ func (e *Engine) control(ctx context.Context, service string, a changeset.Servic
 	return fmt.Errorf("service action %q is unknown", a)
 }
 
-// exists reports whether something has a name; what cannot be looked at
-// fails when it is changed.
+// exists reports whether something has a name. What cannot be looked at counts
+// as there, and fails when it is changed.
 func (e *Engine) exists(name string) bool {
 	_, err := e.Root.Lstat(name)
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (e *Engine) step(op, name string) {

@@ -75,13 +75,10 @@ func (e *Engine) takeBack(en entry) error {
 			return e.Root.Remove(en.Staged)
 		case en.Old == "":
 			return e.Root.RemoveAll(en.Path)
-		case e.exists(en.Old):
-			return e.Root.Rename(en.Old, en.Path)
 		}
+		return e.oldBack(en)
 	case kindRemove:
-		if e.exists(en.Old) {
-			return e.Root.Rename(en.Old, en.Path)
-		}
+		return e.oldBack(en)
 	case kindMove:
 		return e.rename(en.To, en.Path, en.Inode)
 	case kindCerts:
@@ -98,6 +95,22 @@ func (e *Engine) takeBack(en entry) error {
 		}
 	}
 	return nil
+}
+
+// oldBack puts back what was kept. If it is gone, it must be where it was: a
+// kill came before the record of that.
+func (e *Engine) oldBack(en entry) error {
+	if e.exists(en.Old) {
+		return e.Root.Rename(en.Old, en.Path)
+	}
+	if en.Before == folderDigest && e.exists(en.Path) {
+		return nil
+	}
+	now, err := e.Root.Digest(en.Path)
+	if err == nil && now != en.Before {
+		err = errors.New("what was kept of it is gone")
+	}
+	return err
 }
 
 // unstart stops what an entry started, before the files under it change back.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/changeset"
 )
 
@@ -16,6 +17,7 @@ type found struct {
 	digest string // of a file; folderDigest; absent
 	made   bool   // an entry makes it
 	data   []byte // of a file that an entry makes
+	perm   node.Perm
 	at     string // where it is on disk now, if no entry makes it
 }
 
@@ -27,7 +29,7 @@ func (p *planner) look(name string) (found, error) {
 		switch e.Kind {
 		case kindReplace:
 			if name == e.Path {
-				return found{digest: e.After, made: true, data: e.data}, nil
+				return found{digest: e.After, made: true, data: e.data, perm: e.perm}, nil
 			}
 		case kindRemove:
 			if within(name, e.Path) {
@@ -125,8 +127,10 @@ func (p *planner) stays(dir string, known map[string]bool) bool {
 	return is
 }
 
-// temporary is a name that no other entry of any ChangeSet has. Its prefix is
-// that of temporary files everywhere in the node's folder.
+// prefix is that of temporary files everywhere in the node's folder.
+const prefix = ".mk-"
+
+// temporary is a name that no other entry of any ChangeSet has.
 func temporary(dir, what string, id ID, n int) string {
-	return path.Join(dir, ".mk-"+what+"-"+id.String()+"-"+strconv.Itoa(n))
+	return path.Join(dir, prefix+what+"-"+id.String()+"-"+strconv.Itoa(n))
 }

@@ -36,7 +36,7 @@ func (e *Engine) perm(f File) node.Perm {
 // modeIs reports whether a file that is there has a mode and owner already.
 func (p *planner) modeIs(there found, perm node.Perm) bool {
 	if there.made {
-		return false
+		return there.perm == perm
 	}
 	info, err := p.engine.Root.Lstat(there.at)
 	if err != nil || info.Mode().Perm() != perm.Mode {

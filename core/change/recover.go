@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/node"
@@ -53,6 +54,15 @@ func (e *Engine) litter() ([]string, error) {
 	for _, n := range ops {
 		dirs = append(dirs, JournalDir(n))
 	}
+	kept, err := e.Root.ReadDir("plugins")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range kept {
+		if d.IsDir() && d.Name() != "state" { // that is theirs
+			dirs = append(dirs, "plugins/"+d.Name())
+		}
+	}
 	var out []string
 	for _, dir := range dirs {
 		entries, err := e.Root.ReadDir(dir)
@@ -62,11 +72,18 @@ func (e *Engine) litter() ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(entries, func(d fs.DirEntry) bool { return node.IsTemporary(d.Name()) }) {
+		if slices.ContainsFunc(entries, func(d fs.DirEntry) bool { return litters(d.Name()) }) {
 			out = append(out, dir)
 		}
 	}
 	return out, nil
+}
+
+// litters tells temporary files of single writes from those that a journal
+// knows.
+func litters(name string) bool {
+	ours := strings.HasPrefix(name, prefix+"old-") || strings.HasPrefix(name, prefix+"staged-")
+	return node.IsTemporary(name) && !ours
 }
 
 // open lists ChangeSets whose apply phase has no end, in the order in which
@@ -126,7 +143,10 @@ func (e *Engine) sweepTemporaries(staged []string) error {
 			continue
 		}
 		done = append(done, dir)
-		if err := e.Root.Sweep(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if info, err := e.Root.Stat(dir); err != nil || !info.IsDir() {
+			continue // gone, or exchanged: nothing of ours is in there
+		}
+		if err := e.Root.Sweep(dir); err != nil {
 			return err
 		}
 	}
@@ -158,7 +178,28 @@ func (e *Engine) sweepOld() error {
 			}
 		}
 	}
-	return e.Root.DropCerts()
+	return e.dropCerts()
+}
+
+// dropCerts removes all generations of certs but the current one.
+func (e *Engine) dropCerts() error {
+	current, err := e.Root.CurrentCerts()
+	if err != nil {
+		return err
+	}
+	generations, err := numbers(e.Root.Path("var/certs"), "")
+	if err != nil {
+		return err
+	}
+	for _, n := range generations {
+		if n == current {
+			continue
+		}
+		if err := e.Root.RemoveAll(certsFolder(n)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // closeJournal writes that objects and waits are done too.

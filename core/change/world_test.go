@@ -287,3 +287,7 @@ func value(s string) *string { return &s }
 func plain(ops ...changeset.Action) changeset.ChangeSet {
 	return plainWith(func(*changeset.Operation) {}, ops...)
 }
+
+func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
+}

@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -44,14 +45,35 @@ func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority 
 	_, flips, err := lockfile.PlanActivate(lock, lockfile.Activation{
 		Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
 	})
-	if err != nil || len(flips) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	if len(flips) == 0 {
+		// A process that was killed may have flipped it and done no more.
+		done, err := n.flipped(lock, "plugin use")
+		if err != nil || done {
+			return nil, err
+		}
 	}
 	return flips, n.flip(ctx, "plugin use", flips)
 }
 
 // RollbackPlugin makes active what was active before.
 func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfile.Flip, error) {
+	const verb = "plugin rollback"
+	open, err := n.Journal.Open()
+	if err != nil {
+		return nil, err
+	}
+	if open != nil && open.Verb == verb {
+		// A process that was killed may have flipped it: to compute the flip
+		// again would take it back.
+		var flips []lockfile.Flip
+		if err := json.Unmarshal(open.Params, &flips); err != nil {
+			return nil, fmt.Errorf("read change %d: %w", open.Number, err)
+		}
+		return flips, n.flip(ctx, verb, flips)
+	}
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return nil, err
@@ -60,7 +82,22 @@ func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfil
 	if err != nil || len(flips) == 0 {
 		return nil, err
 	}
-	return flips, n.flip(ctx, "plugin rollback", flips)
+	return flips, n.flip(ctx, verb, flips)
+}
+
+// flipped reports whether nothing of a flip is left to do: no operation of
+// that verb stands open, and all that is active has said what it is.
+func (n *Node) flipped(lock *lockfile.Lock, verb string) (bool, error) {
+	open, err := n.Journal.Open()
+	if err != nil || (open != nil && open.Verb == verb) {
+		return false, err
+	}
+	for _, a := range lock.Active {
+		if said, err := n.Dir.LoadDescribed(a.Digest); err != nil || said == nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // FlipChanges are the operations of a flip.
