@@ -22,8 +22,8 @@ func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "mk-cli-")
 	if err == nil {
-		defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
-		err = build(filepath.Join(dir, "bin"))
+		defer os.RemoveAll(dir)                                                   //nolint:errcheck // a temporary folder
+		err = errors.Join(os.Chmod(dir, 0o711), build(filepath.Join(dir, "bin"))) //nolint:gosec // other users run it, too
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
