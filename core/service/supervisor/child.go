@@ -55,7 +55,7 @@ func (l *launcher) start(def service.Definition, log string) (*child, error) {
 	// Not reaped before wait, so the number is ours even if it died by now.
 	id, err := process.Identify(p.Pid)
 	if errors.Is(err, process.ErrGone) {
-		return nil, fmt.Errorf("%s ended at once: %s", def.Path, reap(p))
+		return nil, &endedError{path: def.Path, how: reap(p)}
 	}
 	if err == nil {
 		var watched *process.Process
@@ -66,6 +66,12 @@ func (l *launcher) start(def service.Definition, log string) (*child, error) {
 	_ = p.Kill()
 	return nil, fmt.Errorf("start %s: %w (%s)", def.Path, err, reap(p))
 }
+
+// endedError says that a program had ended before it could be looked at.
+type endedError struct{ path, how string }
+
+// Error names the program and how it ended.
+func (e *endedError) Error() string { return e.path + " ended at once: " + e.how }
 
 func (l *launcher) exec(def service.Definition, attr *os.ProcAttr) (*os.Process, error) {
 	l.mu.Lock()

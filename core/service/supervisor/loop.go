@@ -55,7 +55,10 @@ func (u *unit) loop(r *run) {
 // failed notes an end that nobody asked for.
 func (u *unit) failed(how string, err error) {
 	line := logfile.LastError(u.log, u.logBegin())
-	if err != nil {
+	if ended, ok := errors.AsType[*endedError](err); ok {
+		how = ended.how
+	}
+	if err != nil && line == "" {
 		line = err.Error()
 	}
 	u.update(func() {
