@@ -50,11 +50,11 @@ func matches(patterns ...string) []string {
 // kernel has no Landlock, or refuses, file permissions alone hold: it never
 // fails.
 func restrictFiles(f folders, network bool) {
-	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
+	abi := landlockVersion()
+	if abi == 0 {
 		return
 	}
-	handled := handledBy(int(abi)) //nolint:gosec // a small number
+	handled := handledBy(abi)
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled}
 	if abi >= 6 {
 		attr.Scoped = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | unix.LANDLOCK_SCOPE_SIGNAL
@@ -79,6 +79,15 @@ func restrictFiles(f folders, network bool) {
 		}
 	}
 	_, _, _ = unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0)
+}
+
+// landlockVersion is 0 where the kernel has no Landlock.
+func landlockVersion() int {
+	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(abi) //nolint:gosec // a small number
 }
 
 // handledBy is what a version of Landlock can restrict.

@@ -252,11 +252,11 @@ func as(t testing.TB, uid uint32, role string, env ...string) *exec.Cmd {
 		SysProcAttr: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid, Groups: []uint32{}}}}
 }
 
-// build compiles a program of testdata.
+// build compiles a program of testdata, as plugins are shipped.
 func build(t testing.TB, name string) string {
 	t.Helper()
 	out := filepath.Join(folder(t), name)
-	b, err := exec.CommandContext(t.Context(), "go", "build", "-o", out, "./testdata/"+name).CombinedOutput()
+	b, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", out, "./testdata/"+name).CombinedOutput()
 	if err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, b)
 	}

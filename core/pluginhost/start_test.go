@@ -44,9 +44,10 @@ func TestRefusedStarts(t *testing.T) {
 			[]string{"addons/test 1.2.3", `printed "Hello World" instead of the handshake`}},
 		{"another core protocol", func(r *rig) Spec { return r.script("echo '2|1|unix|/x|grpc|'; sleep 60") }, []string{"another envelope than 1"}},
 		{"another envelope", func(r *rig) Spec { return r.script("echo '1|9|unix|/x|grpc|'; sleep 60") }, []string{"another envelope than 1", "9"}},
-		{"net/rpc", func(r *rig) Spec {
-			return r.script("exec 2>&-; python3 -c 0; mkfifo $TMPDIR/s; echo \"1|1|unix|$TMPDIR/s|netrpc|\"; sleep 60")
-		}, []string{"not a socket"}},
+		{"a pipe", func(r *rig) Spec {
+			return r.script("mkfifo $TMPDIR/s; echo \"1|1|unix|$TMPDIR/s|grpc|\"; sleep 60")
+		}, []string{"which is not a socket"}},
+		{"net/rpc", func(r *rig) Spec { return r.program(bare(), "BARE=netrpc") }, []string{`unsupported plugin protocol "netrpc"`}},
 		{"tcp", func(r *rig) Spec { return r.script("echo '1|1|tcp|127.0.0.1:22|grpc|'; sleep 60") }, []string{`reached at tcp "127.0.0.1:22"`, "not at a socket in its folder"}},
 		{"another socket", func(r *rig) Spec { return r.script("echo '1|1|unix|/run/containerd/containerd.sock|grpc|'; sleep 60") },
 			[]string{"containerd.sock", "not at a socket in its folder"}},
@@ -148,6 +149,22 @@ func TestAStartIsCalledOff(t *testing.T) {
 				t.Errorf("%d processes are left", left)
 			}
 		})
+	}
+}
+
+// A start that is called off before its fork does not fork.
+func TestCalledOffBeforeTheFork(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.spec()
+	p := &Plugin{Spec: s, log: newLogger(r.options.Log)}
+	for _, isolate := range []bool{true, false} {
+		r.options.Isolate = isolate
+		run := r.newRunner(p, nil, s.Env)
+		run.end()
+		if err := run.Start(t.Context()); !errors.Is(err, errEnded) || run.ID() != "" {
+			t.Error(err, run.ID())
+		}
 	}
 }
 

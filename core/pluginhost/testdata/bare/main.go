@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -26,27 +27,30 @@ func main() {
 	case "":
 		goplugin.Serve(&goplugin.ServeConfig{HandshakeConfig: handshake, Plugins: goplugin.PluginSet{"mk": served{}}, GRPCServer: goplugin.DefaultGRPCServer})
 	case "mute": // a socket, the handshake, and nobody who answers
-		l := announce()
+		l := announce("grpc")
 		defer l.Close()
 		select {}
-	case "gibibyte", "deaf":
-		serve(announce())
+	case "netrpc":
+		serve(announce("netrpc"), grpc.NewServer())
+	case "plain":
+		serve(announce("grpc"), grpc.NewServer())
+	case "gibibyte", "deaf", "printer":
+		serve(announce("grpc"), grpc.NewServer(grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)})))
 	}
 }
 
-func announce() net.Listener {
+func announce(protocol string) net.Listener {
 	socket := filepath.Join(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), "plugin")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Printf("1|1|unix|%s|grpc|\n", socket)
+	fmt.Printf("1|1|unix|%s|%s|\n", socket, protocol)
 	return l
 }
 
-func serve(l net.Listener) {
-	s := grpc.NewServer(grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(proto.Name)}))
+func serve(l net.Listener, s *grpc.Server) {
 	pluginv1.RegisterPluginServiceServer(s, answers{})
 	fmt.Fprintln(os.Stderr, s.Serve(l))
 }
@@ -79,6 +83,9 @@ func (answers) Configure(context.Context, *pluginv1.ConfigureRequest) (*pluginv1
 }
 
 func (answers) Health(context.Context, *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
+	if os.Getenv("BARE") == "printer" { // more than go-plugin's reader of standard output takes
+		fmt.Println(strings.Repeat("p", 200<<10) + "\nprinted behind 200 KiB")
+	}
 	return &pluginv1.HealthResponse{Healthy: true}, nil
 }
 
@@ -86,7 +93,9 @@ func (answers) Export(context.Context, *pluginv1.ExportRequest) (*pluginv1.Expor
 	return &pluginv1.ExportResponse{}, nil
 }
 
-type served struct{ goplugin.NetRPCUnsupportedPlugin }
+type served struct {
+	goplugin.NetRPCUnsupportedPlugin
+}
 
 func (served) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
 	pluginv1.RegisterPluginServiceServer(s, answers{})
