@@ -128,8 +128,8 @@ func (e *Engine) unstart(ctx context.Context, before []entry, en entry) error {
 	return nil
 }
 
-// servicesBack has every service run that ran, with the files that are back,
-// and no other.
+// servicesBack has every service run that ran, with the files that are back.
+// What did not run was stopped by unstart, or never started.
 func (e *Engine) servicesBack(ctx context.Context, entries []entry) error {
 	var errs []error
 	var seen []string
@@ -149,9 +149,6 @@ func (e *Engine) servicesBack(ctx context.Context, entries []entry) error {
 			// A restart leaves down what is not meant to run, and a start leaves
 			// alone what runs.
 			err = errors.Join(e.Services.Restart(ctx, en.Service), e.Services.Start(ctx, en.Service))
-		default:
-			seen = append(seen, en.Service)
-			err = e.Services.Stop(ctx, en.Service)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("bring service %s back: %w", en.Service, err))
@@ -163,9 +160,9 @@ func (e *Engine) servicesBack(ctx context.Context, entries []entry) error {
 // ErrNotLast says that a change cannot be undone any more.
 var ErrNotLast = errors.New("what it replaced is no longer kept, or was changed since")
 
-// Undo takes the newest ChangeSet back, as long as everything is still as it
-// left it; otherwise the error is ErrNotLast and nothing was changed. What it
-// did to objects stays.
+// Undo takes the ChangeSet back that was begun last, as long as everything is
+// still as it left it; otherwise the error is ErrNotLast and nothing was
+// changed. Again is no error. What it did to objects stays.
 func (e *Engine) Undo(ctx context.Context, id ID) (err error) {
 	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
 	if err != nil {
@@ -175,12 +172,16 @@ func (e *Engine) Undo(ctx context.Context, id ID) (err error) {
 	if err := e.recoverLocked(ctx); err != nil {
 		return err
 	}
-	h, err := e.newest()
+	all, err := e.histories()
 	if err != nil {
 		return err
 	}
-	if h == nil || h.id != id {
+	if len(all) == 0 || all[len(all)-1].id != id || !all[len(all)-1].applied {
 		return fmt.Errorf("undo change %s: it is not the newest that was applied: %w", id, ErrNotLast)
+	}
+	h := all[len(all)-1]
+	if h.last == recordUndone {
+		return nil
 	}
 	if err := e.undoable(h.entries); err != nil {
 		return fmt.Errorf("undo change %s: %w", id, err)
@@ -193,18 +194,20 @@ func (e *Engine) Undo(ctx context.Context, id ID) (err error) {
 	return e.rollBack(ctx, j, h.entries, len(h.entries))
 }
 
-// newest is the ChangeSet applied last, of those that were not undone.
-func (e *Engine) newest() (*history, error) {
+// Applied lists the ChangeSets of an operation that were applied, also those
+// that were undone since, oldest first.
+func (e *Engine) Applied(operation int) ([]ID, error) {
 	all, err := e.histories()
 	if err != nil {
 		return nil, err
 	}
-	for _, h := range slices.Backward(all) {
-		if h.last == recordApplied || h.last == recordEnd {
-			return h, nil
+	var out []ID
+	for _, h := range all {
+		if h.id.Operation == operation && h.applied {
+			out = append(out, h.id)
 		}
 	}
-	return nil, nil
+	return out, nil
 }
 
 // undoable compares what the entries left, all of them together, with what is

@@ -84,7 +84,8 @@ type ID struct{ Operation, Change int }
 func (id ID) String() string { return fmt.Sprintf("%d.%d", id.Operation, id.Change) }
 
 // Apply applies a ChangeSet. When it returns an error the node is as it was
-// before, except where the error says that objects or a wait failed: those
+// before, except where the error names what could not be taken back, which
+// Recover tries again, and where it says that objects or a wait failed: those
 // come after everything on the node and are repeated by applying again.
 func (e *Engine) Apply(ctx context.Context, id ID, operationID string, cs changeset.ChangeSet) error {
 	if err := cs.Validate(); err != nil {

@@ -271,7 +271,22 @@ func TestUndoRefused(t *testing.T) {
 			}
 		})
 	}
+	// Again is no error; the one before is no longer kept.
 	w := newWorld(t)
+	w.mustApply(1, file("a", "1"))
+	w.mustApply(2, file("a", "2"))
+	must(t, w.engine.Undo(t.Context(), ID{2, 1}))
+	must(t, w.engine.Undo(t.Context(), ID{2, 1}))
+	if err := w.engine.Undo(t.Context(), ID{1, 1}); !errors.Is(err, ErrNotLast) {
+		t.Errorf("the one before: %v", err)
+	}
+	if got := w.tree()["a"]; got != "-rw-r--r-- 1" {
+		t.Error(got)
+	}
+	if ids, err := w.engine.Applied(2); err != nil || len(ids) != 1 {
+		t.Errorf("%v %v", ids, err)
+	}
+	w = newWorld(t)
 	if err := w.engine.Undo(t.Context(), ID{7, 1}); !errors.Is(err, ErrNotLast) {
 		t.Errorf("of no change at all: %v", err)
 	}

@@ -15,6 +15,7 @@ type history struct {
 	staged  []string
 	entries []entry
 	last    string // type of the last record; empty if there is none
+	applied bool   // it was applied, whatever came later
 	back    bool   // entries are being taken back
 	begun   int    // how many were begun then
 	taken   map[int]bool
@@ -73,6 +74,8 @@ func (h *history) add(rec record) error {
 		h.seq, h.staged = rec.Seq, rec.Staged
 	case recordCommit:
 		h.entries = rec.Entries
+	case recordApplied:
+		h.applied = true
 	case recordBack:
 		if rec.Begun < 0 || rec.Begun > len(h.entries) {
 			return errors.New("more was begun than there is")

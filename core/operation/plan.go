@@ -300,15 +300,23 @@ func (n *Node) UndoOperation(ctx context.Context, number int) error {
 	if rec.State != Done || rec.Changes == 0 {
 		return plugin.Errorf(plugin.NotPossible, "change %d is %s with %d ChangeSets: there is nothing to undo", number, rec.State, rec.Changes)
 	}
+	if rec.Verb == "start" {
+		return plugin.Errorf(plugin.NotPossible, "change %d is the node's start: mk reset takes that back", number)
+	}
+	applied, err := n.Engine.Applied(number)
+	if err != nil {
+		return err
+	}
+	if len(applied) != 1 {
+		return plugin.Errorf(plugin.NotPossible, "change %d has %d ChangeSets: what all but the last replaced is no longer kept", number, len(applied))
+	}
 	r, err := n.Journal.Begin(ctx, "undo", number)
 	if err != nil {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, "undo", func(ctx context.Context) error {
-		for i := rec.Changes; i > 0; i-- {
-			if err := n.Engine.Undo(ctx, change.ID{Operation: number, Change: i}); err != nil {
-				return err
-			}
+		if err := n.Engine.Undo(ctx, applied[0]); err != nil {
+			return err
 		}
 		rec.State = Undone
 		return saveRecord(n.Root, rec)

@@ -1,0 +1,58 @@
+package operation
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"mk8s.io/mk/core/change"
+)
+
+// TestUndoOperation takes the newest back, once, and neither the one before
+// nor the start.
+func TestUndoOperation(t *testing.T) {
+	t.Parallel()
+	c := newNode(t, shippedPlugins(t))
+	c.run(t)
+	c.Command = "args"
+	n, err := c.open(c.options(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	file := filepath.Join(c.Root, "args", "kubelet")
+	set := func(v string) string {
+		t.Helper()
+		if err := n.SetArgument(t.Context(), ArgumentOptions{Service: "kubelet", Option: "v", Value: &v}); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	first := set("1")
+	set("2")
+	for range 2 { // a killed one is asked again
+		if err := n.Engine.Undo(t.Context(), change.ID{Operation: 3, Change: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.UndoOperation(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(file); err != nil || string(data) != first {
+		t.Errorf("%s (%v), not %s", data, err, first)
+	}
+	if err := n.UndoOperation(t.Context(), 3); err == nil {
+		t.Error("it was undone twice")
+	}
+	if err := n.UndoOperation(t.Context(), 2); !errors.Is(err, change.ErrNotLast) {
+		t.Errorf("the one before: %v", err)
+	}
+	if err := n.UndoOperation(t.Context(), 1); err == nil {
+		t.Error("the start was undone")
+	}
+}
