@@ -37,7 +37,7 @@ func (s *session) listCerts(*cli.Context) error {
 			fmt.Fprintln(t, "CERTIFICATE\tENDS\tIN\tRENEWED\tSTATE")
 			for _, c := range list {
 				fmt.Fprintf(t, "%s\t%s\t%d days\t%s\t%s\n", c.Profile, c.NotAfter.UTC().Format(time.DateTime),
-					int(c.NotAfter.Sub(time.Now()).Hours()/24), c.RenewAt.UTC().Format(time.DateOnly), c.State)
+					int(time.Until(c.NotAfter).Hours()/24), c.RenewAt.UTC().Format(time.DateOnly), c.State)
 			}
 			return t.Flush()
 		})

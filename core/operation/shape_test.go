@@ -62,6 +62,15 @@ func newNode(t *testing.T, mk string) child {
 func folder(t *testing.T, from string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "node")
+	t.Cleanup(func() {
+		root, err := node.Open(dir, node.Options{})
+		if err != nil {
+			return // it was never made
+		}
+		if err := errors.Join(os.RemoveAll(root.RunDir()), root.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 	if from != "" {
 		if err := copyTree(dir, from); err != nil {
 			t.Fatal(err)
