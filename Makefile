@@ -110,4 +110,7 @@ test-api: kubelite ## the tests of core/kube against a real API server (root)
 	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube
 
 
-.PHONY: help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
+chaos: ## kill mk before every single write of start, refresh-certs and plugin use
+	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 60m ./core/operation
+
+.PHONY: chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api

@@ -31,7 +31,6 @@ func testSession(t *testing.T, output string) (s *session, out, errs *bytes.Buff
 }
 
 func TestOneDocument(t *testing.T) {
-	t.Parallel()
 	result := map[string]int{"n": 1}
 	for _, c := range []struct {
 		name, output string
@@ -48,7 +47,6 @@ func TestOneDocument(t *testing.T) {
 		{"an error for people", "short", false, usage("bad"), "", "mk: bad\nstate nothing was changed\n", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			s, out, errs := testSession(t, c.output)
 			if c.shown {
 				if err := s.show(result, func(io.Writer) error { return nil }); err != nil {
@@ -63,7 +61,6 @@ func TestOneDocument(t *testing.T) {
 }
 
 func TestExplainKinds(t *testing.T) {
-	t.Parallel()
 	faults := strict.Faults{{File: "plugin.yaml", Line: 3, Message: "is bad"}}
 	for _, c := range []struct {
 		name   string
@@ -87,7 +84,6 @@ func TestExplainKinds(t *testing.T) {
 }
 
 func TestExplainInterrupted(t *testing.T) {
-	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if p := explain(ctx, fmt.Errorf("wait: %w", context.Canceled)); p.Reason != "INTERRUPTED" || p.exit != exitInterrupted {
@@ -99,7 +95,6 @@ func TestExplainInterrupted(t *testing.T) {
 }
 
 func TestNeedsRoot(t *testing.T) {
-	t.Parallel()
 	err := &fs.PathError{Op: "open", Path: "/var/lib/mk/node.json", Err: syscall.EACCES}
 	if p := needsRoot(fmt.Errorf("read: %w", err), 1000); p == nil || p.exit != exitNeedsRoot {
 		t.Errorf("who may not read is told %v", p)
@@ -113,7 +108,6 @@ func TestNeedsRoot(t *testing.T) {
 }
 
 func TestFaultySettingsAreUsage(t *testing.T) {
-	t.Parallel()
 	s, _, errs := testSession(t, "pretty")
 	if err := os.MkdirAll(s.global.root, 0o750); err != nil {
 		t.Fatal(err)
@@ -128,7 +122,6 @@ func TestFaultySettingsAreUsage(t *testing.T) {
 }
 
 func TestFirstLines(t *testing.T) {
-	t.Parallel()
 	long := strings.Repeat("word ", 40)
 	for _, c := range []struct{ message, why, first, then string }{
 		{"short", "", "short", ""},
@@ -147,7 +140,6 @@ func TestFirstLines(t *testing.T) {
 }
 
 func TestInterrupt(t *testing.T) {
-	t.Parallel()
 	for signal, want := range map[os.Signal]string{
 		os.Interrupt:    "stopping at the next safe step; again to stop now\n",
 		syscall.SIGTERM: "",
@@ -165,7 +157,6 @@ func TestInterrupt(t *testing.T) {
 }
 
 func TestPrintable(t *testing.T) {
-	t.Parallel()
 	for text, want := range map[string]string{
 		"plain\ttext\n":             "plain\ttext\n",
 		"\x1b[31mred\x1b[0m":        "[31mred[0m",
@@ -194,7 +185,6 @@ func TestPrintable(t *testing.T) {
 }
 
 func TestProgressLines(t *testing.T) {
-	t.Parallel()
 	var out bytes.Buffer
 	p := &progress{w: &out, mode: "json"}
 	p.line("end", "a \x1b \"step\" \u00fc", 1260*time.Millisecond, io.EOF)

@@ -8,7 +8,6 @@ import (
 )
 
 func TestDistance(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		a, b string
 		want int
@@ -37,7 +36,6 @@ func TestDistance(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	t.Parallel()
 	names := []string{"start", "stop", "status", "doctor", "config", "logs", "ctr"}
 	for word, want := range map[string]string{
 		"stauts":                  "status",
@@ -58,7 +56,6 @@ func TestNearest(t *testing.T) {
 }
 
 func TestFlagProblem(t *testing.T) {
-	t.Parallel()
 	flags := []cli.Flag{
 		&cli.BoolFlag{Name: "wait-ready", Aliases: []string{"w"}}, &cli.StringFlag{Name: "root"}, &cli.DurationFlag{Name: "timeout", Aliases: []string{"t"}},
 	}
@@ -81,7 +78,6 @@ func TestFlagProblem(t *testing.T) {
 
 // What the flag package says is known by its text: these are its real words.
 func TestFlagProblemsOfTheParser(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		words []string
 		want  string

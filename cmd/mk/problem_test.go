@@ -54,7 +54,6 @@ func messages(ctx context.Context) map[string]error {
 // The messages are read by people and by programs: both forms are kept in
 // files. MK_UPDATE_GOLDEN=1 writes them anew.
 func TestMessages(t *testing.T) {
-	t.Parallel()
 	for name, err := range messages(t.Context()) {
 		for _, output := range []string{"pretty", "json"} {
 			s, out, errs := testSession(t, output)
@@ -92,7 +91,6 @@ func golden(t *testing.T, file string, got []byte) {
 
 // Every golden file is that of a message.
 func TestMessageFiles(t *testing.T) {
-	t.Parallel()
 	files, err := filepath.Glob("testdata/messages/*")
 	if err != nil {
 		t.Fatal(err)

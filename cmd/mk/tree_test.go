@@ -25,7 +25,6 @@ func everyVerb(t *testing.T, do func(path string, c *cli.Command, app *cli.App))
 }
 
 func TestVerbsAreDescribed(t *testing.T) {
-	t.Parallel()
 	everyVerb(t, func(path string, c *cli.Command, _ *cli.App) {
 		if c.Usage == "" || len(c.Usage) > 80 {
 			t.Errorf("%s: its usage is %q: one line, no more than 80 letters", path, c.Usage)
@@ -50,7 +49,6 @@ func TestVerbsAreDescribed(t *testing.T) {
 
 // The codes that a verb lists are those that mk help exit-codes explains.
 func TestExitCodesAreKnown(t *testing.T) {
-	t.Parallel()
 	topic := topics()["exit-codes"]
 	everyVerb(t, func(path string, c *cli.Command, _ *cli.App) {
 		if c.SkipFlagParsing {
@@ -66,7 +64,6 @@ func TestExitCodesAreKnown(t *testing.T) {
 }
 
 func TestExamplesAreTaken(t *testing.T) {
-	t.Parallel()
 	everyVerb(t, func(path string, c *cli.Command, app *cli.App) {
 		for line := range strings.Lines(c.Description) {
 			line, _, _ = strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "sudo "), " > ")
@@ -87,7 +84,6 @@ func TestExamplesAreTaken(t *testing.T) {
 }
 
 func TestNoFlagHidesAGlobalOne(t *testing.T) {
-	t.Parallel()
 	s, _, _ := testSession(t, "pretty")
 	globals := append(flagNames(globalFlags(s)), "help", "h")
 	everyVerb(t, func(path string, c *cli.Command, _ *cli.App) {
@@ -111,7 +107,6 @@ func TestNoFlagHidesAGlobalOne(t *testing.T) {
 
 // A dead verb says only that it does nothing; and two must not share a name.
 func TestNamesAreUsedOnce(t *testing.T) {
-	t.Parallel()
 	seen := map[string]string{}
 	everyVerb(t, func(path string, c *cli.Command, _ *cli.App) {
 		parent := strings.TrimSuffix(path, c.Name)
@@ -130,7 +125,6 @@ func TestNamesAreUsedOnce(t *testing.T) {
 // A noun with verbs of its own is the same word in singular and plural, and
 // lists where it stands alone.
 func TestNouns(t *testing.T) {
-	t.Parallel()
 	everyVerb(t, func(path string, c *cli.Command, _ *cli.App) {
 		if len(c.Subcommands) == 0 {
 			return
@@ -152,7 +146,6 @@ func TestNouns(t *testing.T) {
 }
 
 func TestEveryVerbHasItsFile(t *testing.T) {
-	t.Parallel()
 	s, _, _ := testSession(t, "pretty")
 	for _, c := range newApp(s).Commands {
 		file := strings.ReplaceAll(c.Name, "-", "_") + ".go"
@@ -170,7 +163,6 @@ func TestEveryVerbHasItsFile(t *testing.T) {
 // The help of every verb is one screen, its example first and its exit codes
 // last, and does not repeat the global flags.
 func TestHelpOfEveryVerb(t *testing.T) {
-	t.Parallel()
 	var paths []string
 	everyVerb(t, func(path string, c *cli.Command, _ *cli.App) {
 		if !c.SkipFlagParsing && path != "mk help" { // its help is mk's

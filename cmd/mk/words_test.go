@@ -8,7 +8,6 @@ import (
 )
 
 func TestArrange(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct{ in, want string }{
 		{"mk", "mk"},
 		{"mk status", "mk status"},
@@ -36,7 +35,6 @@ func TestArrange(t *testing.T) {
 }
 
 func TestOutputOf(t *testing.T) {
-	t.Parallel()
 	for words, want := range map[string]string{
 		"mk":                                   "pretty",
 		"mk status -o json":                    "json",
@@ -87,7 +85,6 @@ func FuzzArrange(f *testing.F) {
 }
 
 func TestLevelFilter(t *testing.T) {
-	t.Parallel()
 	lines := []struct {
 		line  string
 		level int // 0 info, 1 warning, 2 error
