@@ -25,7 +25,7 @@ up: deps build ## install what is missing, build everything, start a node
 	@$(OUT)/bin/mk enable dns
 	@$(OUT)/bin/mk status
 
-test: check dist testtools test-systemd test-api test-cluster ## every test that CI runs
+test: dist testtools check test-systemd test-api test-cluster ## every test that CI runs
 
 ## ---- build
 
