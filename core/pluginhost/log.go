@@ -3,6 +3,7 @@ package pluginhost
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -112,8 +113,11 @@ func printable(s string) string {
 // keep remembers a line for error reports: the text for people where the line
 // was an hclog record, else the line.
 func (l *logger) keep(message string, fields []any, text string) {
-	if len(fields) == 0 && message != "" {
+	if message != text {
 		text = message
+		for i := 0; i+1 < len(fields); i += 2 {
+			text += printable(fmt.Sprintf(" %v=%v", fields[i], fields[i+1]))
+		}
 	}
 	if len(text) > keptLine {
 		text = strings.ToValidUTF8(text[:keptLine], "") + "…"

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -193,19 +194,22 @@ func eventually(t testing.TB, limit time.Duration, what string, ok func() bool) 
 	}
 }
 
-// running counts processes whose command line or environment holds a text.
-func running(text string) int {
-	n := 0
+// pids are the processes whose command line or environment holds a text.
+func pids(text string) []int {
+	var found []int
 	all, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range all {
 		cmdline, _ := os.ReadFile(p + "/cmdline")
 		environ, _ := os.ReadFile(p + "/environ")
-		if bytes.Contains(cmdline, []byte(text)) || bytes.Contains(environ, []byte(text)) {
-			n++
+		if pid, err := strconv.Atoi(filepath.Base(p)); err == nil && (bytes.Contains(cmdline, []byte(text)) || bytes.Contains(environ, []byte(text))) {
+			found = append(found, pid)
 		}
 	}
-	return n
+	return found
 }
+
+// running counts them.
+func running(text string) int { return len(pids(text)) }
 
 var self = func() func(testing.TB) (string, string) {
 	find := sync.OnceValues(func() (string, error) { return os.Executable() })

@@ -128,7 +128,9 @@ func (p *tester) PrepareImport(ctx context.Context, c plugin.Call) ([]byte, erro
 	case "log":
 		fmt.Fprintln(os.Stderr, rest)
 	case "child":
-		return nil, child(rest)
+		return nil, child(rest, true)
+	case "group-child":
+		return nil, child(rest, false)
 	case "facts":
 		return json.Marshal(facts(p))
 	case "open":
@@ -156,11 +158,12 @@ func (p *tester) PrepareImport(ctx context.Context, c plugin.Call) ([]byte, erro
 	return nil, nil
 }
 
-// child starts a process that ignores its parent's end and holds its pipes.
-func child(marker string) error {
+// child starts a process that ignores its parent's end and holds its pipes, and
+// may leave the process group.
+func child(marker string, leave bool) error {
 	cmd := exec.Command("/bin/sh", "-c", "trap '' HUP INT TERM; while :; do sleep 1000; done", marker)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: leave}
 	return cmd.Start()
 }
 

@@ -160,12 +160,13 @@ func (p *Plugin) goneWithin(d time.Duration) bool {
 	}
 }
 
-// explain adds the last lines of a plugin that did not start.
+// explain adds what a plugin that did not start said last, where that may be
+// the reason.
 func (p *Plugin) explain(err error) error {
 	if reason := p.log.Panic(); reason != "" {
 		return fmt.Errorf("%w (%s)", err, firstLine(reason))
 	}
-	if lines := p.log.Lines(); len(lines) > 0 {
+	if lines := p.log.Lines(); len(lines) > 0 && (p.Client == nil || client.Lost(err)) {
 		return fmt.Errorf("%w; its last line: %.200s", err, strings.TrimSpace(lines[len(lines)-1]))
 	}
 	return err
