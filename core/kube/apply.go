@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -230,7 +231,7 @@ func (p *planner) applyStep(ctx context.Context, s *step) error {
 		after, err := p.applyOnce(ctx, s)
 		if err == nil {
 			s.after = after
-			if s.live != nil && s.live.GetResourceVersion() == after.GetResourceVersion() {
+			if s.live != nil && (s.live.GetResourceVersion() == after.GetResourceVersion() || reflect.DeepEqual(applied(s.live), applied(after))) {
 				s.action = Unchanged
 			}
 			return nil
@@ -277,4 +278,15 @@ func (p *planner) established(ctx context.Context, s *step, group string) error 
 		return nil
 	}
 	return p.client.waitCRD(ctx, s.object.GetName())
+}
+
+// applied is what the API server keeps of the last apply by mk: its fields and its time, which moves only when an apply
+// changes something. Controllers write the same object meanwhile, so its resource version says less.
+func applied(u *unstructured.Unstructured) any {
+	for _, f := range u.GetManagedFields() {
+		if f.Manager == FieldManager && f.Operation == metav1.ManagedFieldsOperationApply {
+			return f
+		}
+	}
+	return u.GetResourceVersion()
 }
