@@ -86,7 +86,7 @@ tools: ## build the programs that check and generate
 	@mkdir -p $(TOOLS)
 	@go -C tests/tools build -o $(TOOLS)/ github.com/bufbuild/buf/cmd/buf google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc honnef.co/go/tools/cmd/staticcheck
 
-check: tools generate-check ## format, vet, staticcheck and the unit tests with the race detector
+check: tools testtools generate-check ## format, vet, staticcheck and the unit tests with the race detector
 	@unformatted=$$(gofmt -l core cmd/mk plugins pluginsdir sdk tests | grep -v '\.pb\.go$$' || true); \
 	if [ -n "$$unformatted" ]; then echo "gofmt these:" $$unformatted; exit 1; fi
 	go vet ./...
