@@ -15,7 +15,7 @@ import (
 // nothing when it is taken away.
 func TestInstallOffline(t *testing.T) {
 	m := newMachine(t, 2, false)
-	archives, err := filepath.Glob(filepath.Join(m.out, "mk-*-linux-amd64.tar.gz"))
+	archives, err := filepath.Glob(filepath.Join(m.Out, "mk-*-linux-amd64.tar.gz"))
 	if err != nil || len(archives) != 1 {
 		t.Fatalf("one archive is needed: make dist (found %v, %v)", archives, err)
 	}
@@ -32,7 +32,7 @@ func TestInstallOffline(t *testing.T) {
 		t.Fatalf("install: %v\n%s", err, out)
 	}
 	mk := filepath.Join(prefix, "bin/mk")
-	m.mk = mk
+	m.Program = mk
 
 	began := time.Now()
 	m.run("mk", "start", "--name", "offline")
@@ -42,7 +42,7 @@ func TestInstallOffline(t *testing.T) {
 	m.run("mk", "enable", "dns")
 	m.run("mk", "uninstall", "--yes")
 	nothingLeft(t, m)
-	for _, gone := range []string{m.root, mk, filepath.Join(prefix, "share/bash-completion/completions/mk")} {
+	for _, gone := range []string{m.Root, mk, filepath.Join(prefix, "share/bash-completion/completions/mk")} {
 		if _, err := os.Lstat(gone); err == nil {
 			t.Errorf("%s is left", gone)
 		}
@@ -55,7 +55,7 @@ func TestInstallOffline(t *testing.T) {
 // TestDamagedArchive has ./install refuse a folder in which a byte was flipped.
 func TestDamagedArchive(t *testing.T) {
 	m := newMachine(t, 3, false)
-	archives, err := filepath.Glob(filepath.Join(m.out, "mk-*-linux-amd64.tar.gz"))
+	archives, err := filepath.Glob(filepath.Join(m.Out, "mk-*-linux-amd64.tar.gz"))
 	if err != nil || len(archives) != 1 {
 		t.Fatalf("one archive is needed: make dist (found %v, %v)", archives, err)
 	}

@@ -51,7 +51,7 @@ func TestNode(t *testing.T) {
 	m := newMachine(t, 1, true)
 	m.run("mk", "start", "--name", "node-a")
 	m.run("mk", "enable", "dns")
-	m.run("mk", "images", "import", filepath.Join(m.out, "testimages/tools.tar"))
+	m.run("mk", "images", "import", filepath.Join(m.Out, "testimages/tools.tar"))
 	m.apply(workload)
 	m.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
 	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
@@ -105,7 +105,7 @@ func streams(t *testing.T, m *machine) {
 		t.Errorf("lookup of kubernetes: %q", out)
 	}
 	ctx := t.Context()
-	cmd := m.command(ctx, "mk", "kubectl", "port-forward", "service/web", "18080:80")
+	cmd := m.Command(ctx, "mk", "kubectl", "port-forward", "service/web", "18080:80")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -135,7 +135,7 @@ func nothingLeft(t *testing.T, m *machine) {
 	}
 	for _, e := range entries {
 		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && strings.Contains(string(cmdline), m.root) {
+		if err == nil && strings.Contains(string(cmdline), m.Root) {
 			t.Errorf("process %s is left: %s", e.Name(), strings.ReplaceAll(string(cmdline), "\x00", " "))
 		}
 	}
@@ -144,7 +144,7 @@ func nothingLeft(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, m.root) || strings.Contains(line, "/run/mk/"+m.id()) {
+		if strings.Contains(line, m.Root) || strings.Contains(line, "/run/mk/"+m.ID()) {
 			t.Errorf("mount is left: %s", line)
 		}
 	}
@@ -154,7 +154,7 @@ func nothingLeft(t *testing.T, m *machine) {
 			t.Errorf("interface is left: %s", line)
 		}
 	}
-	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/mk/" + m.id())
+	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/mk/" + m.ID())
 	for _, c := range cgroups {
 		t.Errorf("cgroup is left: %s", c)
 	}

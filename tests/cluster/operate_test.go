@@ -40,10 +40,10 @@ func judge(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	dir := passable(t)
-	m.host("cp", "-rL", filepath.Join(m.root, "certs"), dir)
+	m.host("cp", "-rL", filepath.Join(m.Root, "certs"), dir)
 	authorityKeys(t, m, filepath.Join(dir, "certs"))
-	cmd := m.command(t.Context(), "bash", script, filepath.Join(dir, "certs"), filepath.Join(m.root, "credentials"))
-	cmd.Env = append(cmd.Env, "ZLINT="+filepath.Join(m.out, "testbin/zlint"), "KUBEADM="+filepath.Join(m.out, "testbin/kubeadm"))
+	cmd := m.Command(t.Context(), "bash", script, filepath.Join(dir, "certs"), filepath.Join(m.Root, "credentials"))
+	cmd.Env = append(cmd.Env, "ZLINT="+filepath.Join(m.Out, "testbin/zlint"), "KUBEADM="+filepath.Join(m.Out, "testbin/kubeadm"))
 	out, err := cmd.CombinedOutput()
 	text := string(out)
 	if err != nil || !strings.Contains(text, "failures: 0") {
@@ -66,7 +66,7 @@ func judge(t *testing.T, m *machine) {
 // authorityKeys writes the keys of certs/local's authorities into dir.
 func authorityKeys(t *testing.T, m *machine, dir string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(m.root, "plugins/state/certs/local/authorities.json"))
+	data, err := os.ReadFile(filepath.Join(m.Root, "plugins/state/certs/local/authorities.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func look(t *testing.T, m *machine) {
 // tree is every path of the node with mode, size and time.
 func tree(t *testing.T, m *machine) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "find", m.root, "-path", "*/var/log", "-prune", "-o", "-path", "*/var/lib", "-prune", "-o",
+	out, err := exec.CommandContext(t.Context(), "find", m.Root, "-path", "*/var/log", "-prune", "-o", "-path", "*/var/lib", "-prune", "-o",
 		"-path", "*/backend/etcd", "-prune", "-o", "-type", "f", "-printf", `%P %m %s %T@\n`).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func kubelites(t *testing.T, m *machine) string {
 	var out []string
 	for _, e := range entries {
 		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && strings.HasPrefix(string(cmdline), "kubelite\x00") && strings.Contains(string(cmdline), m.root) {
+		if err == nil && strings.HasPrefix(string(cmdline), "kubelite\x00") && strings.Contains(string(cmdline), m.Root) {
 			out = append(out, e.Name())
 		}
 	}
@@ -241,7 +241,7 @@ func wrongInput(t *testing.T, m *machine) {
 	} {
 		for _, line := range lines {
 			ctx := t.Context()
-			cmd := m.command(ctx, "mk", strings.Fields(line)...)
+			cmd := m.Command(ctx, "mk", strings.Fields(line)...)
 			out, _ := cmd.CombinedOutput()
 			if got := cmd.ProcessState.ExitCode(); got != code {
 				t.Errorf("mk %s: exit %d instead of %d\n%s", line, got, code, out)

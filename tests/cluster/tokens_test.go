@@ -22,7 +22,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"client", "controller", "scheduler", "kubelet", "proxy"} {
-		data, err := os.ReadFile(filepath.Join(a.root, "credentials", name+".config"))
+		data, err := os.ReadFile(filepath.Join(a.Root, "credentials", name+".config"))
 		if err != nil {
 			t.Fatal(err)
 		}
