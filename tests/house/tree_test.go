@@ -54,7 +54,7 @@ var readTree = sync.OnceValues(func() (*tree, error) { //nolint:gochecknoglobals
 			}
 			return nil
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || d.Name() == ".git" { // a file where the folder is a worktree
 			return nil
 		}
 		return t.add(path)
