@@ -129,7 +129,7 @@ func floors() [][]string {
 		{"defaults", "remains"},
 		{"service", "kube", "datastore", "args", "netinfo", "pki", "kubeconfig", "settings"},
 		{"node"},
-		{"lock", "version"},
+		{"lock", "version", "joinstring"},
 	}
 }
 
