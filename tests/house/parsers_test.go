@@ -24,6 +24,7 @@ func parsers() []reads {
 		{"core/kube", []string{"ParseCSR"}, []string{"FuzzParseCSR"}},
 		{"core/kubeconfig", []string{"Parse"}, []string{"FuzzParse", "FuzzMerge"}},
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
+		{"core/joinstring", []string{"Parse"}, []string{"FuzzParse"}},
 		{"core/lock", nil, []string{"FuzzOwner"}},
 		{"core/observe", nil, []string{"FuzzListening"}},
 		{"core/node", []string{"ParseRecord", "LoadRecord"}, []string{"FuzzRecord"}},
