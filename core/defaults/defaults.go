@@ -75,7 +75,7 @@ func (n Node) apiserver() []Option {
 		opt("authorization-mode", "Node,RBAC"),
 		opt("enable-admission-plugins", "NodeRestriction"),
 		opt("allow-privileged", "true"),
-		opt("client-ca-file", certs("ca.crt")),
+		opt("client-ca-file", certs("client-ca.crt")),
 		opt("tls-cert-file", certs("server.crt")),
 		opt("tls-private-key-file", certs("server.key")),
 		opt("kubelet-client-certificate", certs("apiserver-kubelet-client.crt")),

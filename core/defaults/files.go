@@ -40,7 +40,7 @@ func (n Node) kubeletConfig() string {
 	line("authentication:")
 	line("  anonymous: {enabled: false}")
 	line("  webhook: {enabled: true}")
-	line("  x509: {clientCAFile: %q}", n.Root.Certs("ca.crt"))
+	line("  x509: {clientCAFile: %q}", n.Root.Certs("client-ca.crt"))
 	line("authorization: {mode: Webhook}")
 	line("tlsCertFile: %q", n.Root.Certs("kubelet.crt"))
 	line("tlsPrivateKeyFile: %q", n.Root.Certs("kubelet.key"))

@@ -266,15 +266,26 @@ func accept(w *wish, r certs.SignResult, a certs.Authority, who plugin.Identity,
 	case r.Granted == nil:
 		return fmt.Errorf("%s answered nothing for %s", who, name)
 	}
-	err := pki.CheckCertificate(r.Granted.Certificate, pki.Expect{
-		CSR: w.csr, Request: w.request, Now: now,
-		Trust: pki.Trust{Chain: a.Chain, Servers: a.ServerBundle, Clients: a.ClientBundle},
-	})
+	cert, err := pki.WithChain(r.Granted.Certificate, a.Chain)
+	if err == nil {
+		err = pki.CheckCertificate(cert, pki.Expect{CSR: w.csr, Request: w.request, Now: now, Trust: trusted(a)})
+	}
 	if err != nil {
 		return fmt.Errorf("%s signed a certificate that cannot be used: %w", who, err)
 	}
-	w.cert = r.Granted.Certificate
+	w.cert = cert
 	return nil
+}
+
+// trusted is what verifies an authority's certificates on a node. etcd has one
+// bundle for its peers, which are servers and clients: whom it should not take
+// as a client must not be in there.
+func trusted(a certs.Authority) pki.Trust {
+	t := pki.Trust{Servers: a.ServerBundle, Clients: a.ClientBundle}
+	if a.Name == certs.Datastore {
+		t.Servers = a.ClientBundle
+	}
+	return t
 }
 
 func certificateRequest(w *wish, kt pki.KeyType) certs.CertificateRequest {
@@ -424,22 +435,22 @@ func (i *Issuer) Trust(authority string, bundle []byte) ([]change.File, error) {
 	case certs.Kubernetes:
 		return []change.File{
 			{Path: kubernetesTrust, Content: bundle, Mode: 0o644},
-			{Path: clientTrust, Content: i.clientBundle(bundle), Mode: 0o644},
+			{Path: clientTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644},
 		}, nil
 	case certs.FrontProxy:
-		return []change.File{{Path: frontProxyTrust, Content: bundle, Mode: 0o644}}, nil
+		return []change.File{{Path: frontProxyTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
 	case certs.Datastore:
-		return []change.File{{Path: datastoreTrust, Content: bundle, Mode: 0o644}}, nil
+		return []change.File{{Path: datastoreTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
 	}
 	return nil, fmt.Errorf("authority %q is unknown", authority)
 }
 
 // clientBundle is what verifies clients, where the authority has said that it
 // differs from what verifies servers.
-func (i *Issuer) clientBundle(bundle []byte) []byte {
+func (i *Issuer) clientBundle(authority string, bundle []byte) []byte {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if a, ok := i.trust[certs.Kubernetes]; ok && len(a.ClientBundle) > 0 {
+	if a, ok := i.trust[authority]; ok && len(a.ClientBundle) > 0 {
 		return a.ClientBundle
 	}
 	return bundle

@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// Trust is what an authority says about itself: the chain to send with a leaf, and what verifies it. Servers and clients
-// may be trusted by different certificates: with a company's authority, clients by the cluster's own intermediate only.
+// Trust is what verifies the certificates of an authority. Servers and clients may be trusted by different certificates:
+// with a company's authority, clients by the cluster's own intermediate only.
 type Trust struct {
-	Chain   []byte // PEM, sent after the leaf; may be empty
 	Servers []byte // PEM, verifies servers
 	Clients []byte // PEM, verifies clients
 }
@@ -32,7 +31,7 @@ const Backdate = 10 * time.Minute
 // CheckCertificate tells whether a signed certificate may be used: its key, subject, names, usages and life are what was
 // asked (a shorter life is allowed), it is no authority, and it verifies for each of its usages. It reports every fault.
 func CheckCertificate(certPEM []byte, e Expect) error {
-	cert, err := ParseCertificate(certPEM)
+	cert, between, err := ParseSent(certPEM)
 	if err != nil {
 		return err
 	}
@@ -52,7 +51,7 @@ func CheckCertificate(certPEM []byte, e Expect) error {
 	f.add(nameFaults(cert, namesOf(csr.DNSNames, csr.IPAddresses)).wrap("names"))
 	f.add(formFaults(cert, p).wrap("form"))
 	f.add(lifeFaults(cert, e).wrap("life"))
-	f.add(verify(cert, p, e.Trust, e.Now))
+	f.add(verify(cert, between, p, e.Trust, e.Now))
 	return f.wrap("certificate %s refused", p.Name)
 }
 
@@ -153,17 +152,11 @@ func lifeFaults(cert *x509.Certificate, e Expect) faults {
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // verify builds a chain for each usage of the profile, and wants one in which nothing ends before the leaf.
-func verify(cert *x509.Certificate, p Profile, t Trust, at time.Time) error {
+func verify(cert *x509.Certificate, between []*x509.Certificate, p Profile, t Trust, at time.Time) error {
 	var f faults
 	chain := x509.NewCertPool()
-	if len(t.Chain) > 0 {
-		certs, err := ParseBundle(t.Chain)
-		if err != nil {
-			return fmt.Errorf("chain of authority %s: %w", p.Authority, err)
-		}
-		for _, c := range certs {
-			chain.AddCert(c)
-		}
+	for _, c := range between {
+		chain.AddCert(c)
 	}
 	for _, usage := range p.ExtKeyUsage() {
 		bundle := t.Servers

@@ -166,14 +166,45 @@ func TestChainOfACompany(t *testing.T) {
 	r := requestFor(mustProfile(t, Server))
 	csr := mustCSR(t, key, r)
 	cert := mine.sign(t, csr, r.Profile, r.Profile.MaxLife, nil)
-	e := Expect{CSR: csr, Request: r, Now: now(), Trust: Trust{Chain: mine.pem, Servers: root.pem, Clients: mine.pem}}
-	wantFaults(t, CheckCertificate(cert, e), nil)
-	e.Trust.Chain = nil
+	e := Expect{CSR: csr, Request: r, Now: now(), Trust: Trust{Servers: root.pem, Clients: mine.pem}}
+	sent, err := WithChain(cert, mine.pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFaults(t, CheckCertificate(sent, e), nil)
+	if again, err := WithChain(sent, mine.pem); err != nil || !slices.Equal(again, sent) {
+		t.Errorf("a chain was sent twice: %v", err)
+	}
+	w := Want{Profile: r.Profile, Node: r.Node, Names: r.Names, Key: key.Public(), Trust: e.Trust}
+	if reasons := Judge(sent, w, now()); len(reasons) > 0 {
+		t.Errorf("judged %v", reasons)
+	}
 	wantFaults(t, CheckCertificate(cert, e), []string{"as serverAuth"})
 	e.Trust = Trust{Servers: cert, Clients: cert}
 	wantFaults(t, CheckCertificate(cert, e), []string{"itself in the bundle"})
-	e.Trust = Trust{Chain: append(slices.Clone(mine.pem), "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"...), Servers: root.pem}
-	wantFaults(t, CheckCertificate(cert, e), []string{"only certificates belong there"})
+}
+
+// After a certificate come authorities, and nothing else.
+func TestWhatFollowsACertificate(t *testing.T) {
+	t.Parallel()
+	ca := makeAuthority(t, "ca", nil, inTenYears())
+	key, _ := mustKey(t, ECDSAP256)
+	r := requestFor(mustProfile(t, Server))
+	cert := ca.sign(t, mustCSR(t, key, r), r.Profile, r.Profile.MaxLife, nil)
+	for follows, want := range map[string]string{
+		string(cert): "no authority",
+		"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n":                  "no certificate",
+		"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" + string(ca.pem): "only certificates belong there",
+		"text\n" + string(ca.pem): "no certificate",
+		string(ca.pem) + "text\n": "no certificate",
+	} {
+		if _, _, err := ParseSent(append(slices.Clone(cert), follows...)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("followed by %q: %v, want %q", follows, err, want)
+		}
+	}
+	if leaf, between, err := ParseSent(append(slices.Clone(cert), ca.pem...)); err != nil || len(between) != 1 || leaf.IsCA {
+		t.Errorf("%d authorities follow: %v", len(between), err)
+	}
 }
 
 func TestJudgeNamesEachReason(t *testing.T) {

@@ -47,7 +47,7 @@ func (r Reason) Urgent() bool { return r.Code != Expiring && r.Code != OtherKeyT
 
 // Judge compares a certificate with what is wanted, by what it contains, never by how a text reads. No reason: leave it.
 func Judge(certPEM []byte, w Want, now time.Time) []Reason {
-	cert, err := ParseCertificate(certPEM)
+	cert, between, err := ParseSent(certPEM)
 	if err != nil {
 		return []Reason{{Unreadable, err.Error()}}
 	}
@@ -68,7 +68,7 @@ func Judge(certPEM []byte, w Want, now time.Time) []Reason {
 	}
 	add(WrongForm, formFaults(cert, w.Profile).wrap("form"))
 	if len(w.Trust.Servers)+len(w.Trust.Clients) > 0 {
-		add(WrongIssuer, verify(cert, w.Profile, w.Trust, within(cert, now)))
+		add(WrongIssuer, verify(cert, between, w.Profile, w.Trust, within(cert, now)))
 	}
 	if kt := KeyTypeOf(cert.PublicKey); w.KeyType != "" && kt != w.KeyType {
 		add(OtherKeyType, fmt.Errorf("its key is %s, the setting is %s", kt, w.KeyType))

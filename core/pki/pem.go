@@ -42,17 +42,52 @@ func onePEM(data []byte, types ...string) (*pem.Block, error) {
 	return block, nil
 }
 
-// ParseCertificate reads exactly one certificate.
+// ParseCertificate reads a certificate as its holder sends it; see ParseSent.
 func ParseCertificate(data []byte) (*x509.Certificate, error) {
-	block, err := onePEM(data, "CERTIFICATE")
-	if err != nil {
-		return nil, fmt.Errorf("read certificate: %w", err)
+	cert, _, err := ParseSent(data)
+	return cert, err
+}
+
+// ParseSent reads what the holder of a certificate sends: the certificate, and after it the authorities between it and a
+// root, if there are any. Anything else in the data is an error.
+func ParseSent(data []byte) (cert *x509.Certificate, between []*x509.Certificate, err error) {
+	first, rest := data, []byte(nil)
+	if end := bytes.Index(data, []byte(endCertificate)); end >= 0 {
+		first, rest = data[:end+len(endCertificate)], bytes.TrimSpace(data[end+len(endCertificate):])
 	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	block, err := onePEM(first, "CERTIFICATE")
 	if err != nil {
-		return nil, fmt.Errorf("read certificate: %w", err)
+		return nil, nil, fmt.Errorf("read certificate: %w", err)
 	}
-	return cert, nil
+	if cert, err = x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, nil, fmt.Errorf("read certificate: %w", err)
+	}
+	if len(rest) == 0 {
+		return cert, nil, nil
+	}
+	if len(data) > maxPEM || !bytes.HasPrefix(rest, []byte("-----BEGIN ")) || !bytes.HasSuffix(rest, []byte(endCertificate)) {
+		return nil, nil, errors.New("read certificate: what follows it is no certificate")
+	}
+	if between, err = ParseBundle(rest); err != nil {
+		return nil, nil, fmt.Errorf("read what follows a certificate: %w", err)
+	}
+	for _, c := range between {
+		if !c.IsCA {
+			return nil, nil, fmt.Errorf("read certificate: %q follows it, which is no authority", c.Subject)
+		}
+	}
+	return cert, between, nil
+}
+
+const endCertificate = "-----END CERTIFICATE-----"
+
+// WithChain is a certificate as its holder sends it: an authority's chain follows one that came alone.
+func WithChain(certPEM, chain []byte) ([]byte, error) {
+	_, between, err := ParseSent(certPEM)
+	if err != nil || len(between) > 0 || len(chain) == 0 {
+		return certPEM, err
+	}
+	return slices.Concat(bytes.TrimSpace(certPEM), []byte("\n"), chain), nil
 }
 
 // ParseBundle reads one or more certificates, with comments around them; a private key or anything else among them is an

@@ -77,7 +77,7 @@ type Authority struct {
 	Generation     uint32
 	Chain          []byte // PEM sent after a leaf; empty where the root signs
 	ServerBundle   []byte // PEM that verifies servers
-	ClientBundle   []byte // PEM that verifies clients; never a root that others have certificates of
+	ClientBundle   []byte // PEM that verifies clients, and all of the datastore; never a root that others have certificates of
 	MaxLife        time.Duration
 	KeyTypes       []string // empty means all
 	PermittedNames []string // DNS suffixes and CIDRs; empty means all

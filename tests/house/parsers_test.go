@@ -32,7 +32,7 @@ func parsers() []reads {
 		{"core/pluginhost", nil, []string{"FuzzLog"}},
 		{"core/pki", []string{"ParseConf"}, []string{"FuzzConf"}},
 		{"core/pki", []string{"ParseCSR"}, []string{"FuzzCSR"}},
-		{"core/pki", []string{"ParseCertificate", "ParseBundle", "Inspect", "InspectBundle", "ParseKey"}, []string{"FuzzCertificate"}},
+		{"core/pki", []string{"ParseCertificate", "ParseSent", "ParseBundle", "Inspect", "InspectBundle", "ParseKey"}, []string{"FuzzCertificate"}},
 		{"core/service/logfile", nil, []string{"FuzzPickError"}},
 		{"core/service/process", nil, []string{"FuzzParseStat"}},
 		{"core/service/supervisor", nil, []string{"FuzzParseState"}},

@@ -164,6 +164,7 @@ type Authority struct {
 	// PEM: what verifies servers.
 	ServerBundle []byte `protobuf:"bytes,4,opt,name=server_bundle,json=serverBundle,proto3" json:"server_bundle,omitempty"`
 	// PEM: what verifies clients; never a root that others have certificates of.
+	// The datastore's verifies its servers, too: etcd has one bundle for both.
 	ClientBundle []byte `protobuf:"bytes,5,opt,name=client_bundle,json=clientBundle,proto3" json:"client_bundle,omitempty"`
 	// Longest life that is granted.
 	MaxLife *durationpb.Duration `protobuf:"bytes,6,opt,name=max_life,json=maxLife,proto3" json:"max_life,omitempty"`
