@@ -30,14 +30,29 @@ type Process struct {
 	plugin *goplugin.Client
 	cmd    *exec.Cmd
 	stderr *buffer
+	dir    string
 }
 
 // Start runs a plugin's program; the caller stops it. On an error nothing is
-// left running. The program gets none of the caller's environment but PATH.
+// left running. The program gets none of the caller's environment but PATH,
+// and the variables that the protocol names.
 func Start(program string, args ...string) (*Process, error) {
+	dir, err := os.MkdirTemp("", "mk-plugin")
+	if err != nil {
+		return nil, fmt.Errorf("making the plugin's folder: %w", err)
+	}
+	p, err := start(dir, program, args)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return p, nil
+}
+
+func start(dir, program string, args []string) (*Process, error) {
 	log := &buffer{}
 	cmd := exec.Command(program, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "LANG=C.UTF-8"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "MK_LOG_LEVEL=debug",
+		goplugin.EnvUnixSocketDir + "=" + dir, "HOME=" + dir, "TMPDIR=" + dir}
 	c := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig: goplugin.HandshakeConfig{ProtocolVersion: sdk.EnvelopeVersion,
 			MagicCookieKey: sdk.CookieKey, MagicCookieValue: sdk.CookieValue},
@@ -62,7 +77,7 @@ func Start(program string, args ...string) (*Process, error) {
 		c.Kill()
 		return nil, errors.New("the plugin does not speak gRPC")
 	}
-	return &Process{Client: client.New(conn), Conn: conn, plugin: c, cmd: cmd, stderr: log}, nil
+	return &Process{Client: client.New(conn), Conn: conn, plugin: c, cmd: cmd, stderr: log, dir: dir}, nil
 }
 
 // Log is what the process wrote to its standard error so far.
@@ -75,7 +90,10 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 func (p *Process) Exited() bool { return p.plugin.Exited() }
 
 // Stop ends the process as the host does.
-func (p *Process) Stop() { p.plugin.Kill() }
+func (p *Process) Stop() {
+	p.plugin.Kill()
+	_ = os.RemoveAll(p.dir) // what is left of it is in the folder for such
+}
 
 // connector hands out go-plugin's connection.
 type connector struct {
