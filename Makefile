@@ -29,7 +29,7 @@ test: dist testtools check test-systemd test-api test-cluster ## every test that
 
 ## ---- build
 
-DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3 python3-yaml curl procps debootstrap
+DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3 python3-yaml python3-grpcio python3-protobuf python3-cryptography curl procps debootstrap
 deps: ## install the Debian packages that are missing
 	@missing=$$(for p in $(DEBS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
@@ -93,6 +93,7 @@ check: tools testtools generate-check ## format, vet, staticcheck and the unit t
 	go vet -tags cluster ./tests/cluster
 	$(TOOLS)/staticcheck ./core/... ./cmd/mk/... ./plugins/... ./pluginsdir/... ./sdk/... ./tests/...
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
+	cd tests/vendors && go vet ./... && $(TOOLS)/staticcheck ./... && go test -timeout 5m ./...
 
 generate: tools ## regenerate the protobuf code
 	cd sdk/proto && buf generate

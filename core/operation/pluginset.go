@@ -201,6 +201,7 @@ func (s *PluginSet) launch(ctx context.Context, h *pluginhost.Host, lock *lockfi
 	if err != nil {
 		return nil, err
 	}
+	spec.Whole = func() error { return s.Dir.VerifyInstalled(ctx, entry) }
 	return h.Start(ctx, spec)
 }
 

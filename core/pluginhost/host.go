@@ -40,6 +40,9 @@ type Spec struct {
 	StartTimeout time.Duration
 	Deadlines    map[string]time.Duration
 	Env          []string
+	// Whole compares all of Dir with what was installed. It is asked before a
+	// script is started, which loads more than its program; nil for never.
+	Whole func() error `json:"-"`
 }
 
 // Options are what a Host needs to start plugins.

@@ -72,6 +72,11 @@ func checkScript(s Spec) (string, error) {
 	if err := strictTree(dir); err != nil {
 		return "", err
 	}
+	if s.Whole != nil {
+		if err := s.Whole(); err != nil {
+			return "", err
+		}
+	}
 	src, err := openRegular(path)
 	if err != nil {
 		return "", err

@@ -202,6 +202,29 @@ func TestImportsOfOthers(t *testing.T) {
 	}
 }
 
+// What strangers write imports the sdk alone: if that is not enough for them,
+// the sdk lacks something.
+func TestVendorsImportTheSDK(t *testing.T) {
+	t.Parallel()
+	_, files := sources(t)
+	found := false
+	for _, s := range files {
+		if !under(s.path, "tests/vendors") {
+			continue
+		}
+		for _, i := range s.file.Imports {
+			path := strings.Trim(i.Path.Value, `"`)
+			found = found || under(path, module+"/sdk")
+			if under(path, module) && !under(path, module+"/sdk") {
+				t.Errorf("%s imports %s: a vendor has the sdk, and nothing else of mk", s.path, path)
+			}
+		}
+	}
+	if !found {
+		t.Error("no plugin in tests/vendors imports the sdk: this test no longer understands them")
+	}
+}
+
 // Not even somebody else's import may bring Kubernetes itself.
 func TestKubernetesStaysOut(t *testing.T) {
 	t.Parallel()
