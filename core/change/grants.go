@@ -41,6 +41,10 @@ func forbidden(p string) bool {
 	return slices.ContainsFunc(strings.Split(p, "/"), node.IsTemporary)
 }
 
+// Hidden reports whether a path is never a plugin's to read: it holds what
+// other plugins keep, or the secrets of past changes.
+func Hidden(p string) bool { return within(p, "plugins") || within(p, "var/journal") }
+
 // forbiddenTree is forbidden for what concerns all below p, too.
 func forbiddenTree(p string) bool {
 	return p == "certs" || forbidden(p) || slices.ContainsFunc(core(), func(c string) bool { return within(c, p) })

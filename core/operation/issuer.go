@@ -57,6 +57,7 @@ type wish struct {
 	keyPEM  []byte
 	csr     []byte
 	cert    []byte
+	keyType pki.KeyType // of a foreign key; others are of the issuer's
 }
 
 // Issue makes a batch, one Sign for each authority. On an error nothing was
@@ -227,31 +228,49 @@ func (i *Issuer) makeKeys(ctx context.Context, wishes []*wish) error {
 
 // sign asks one authority for a batch and checks every certificate.
 func (i *Issuer) sign(ctx context.Context, operationID string, authority pki.Authority, batch []*wish, now time.Time) error {
-	p, who, err := i.Plugins.Certs(ctx, string(authority))
-	if err != nil {
-		return err
-	}
-	a, err := i.Authority(ctx, string(authority))
-	if err != nil {
-		return err
-	}
 	requests := make([]certs.CertificateRequest, len(batch))
 	for n, w := range batch {
 		requests[n] = certificateRequest(w, i.KeyType)
 	}
+	s, err := i.submit(ctx, operationID, authority, batch, requests, now)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for n, r := range s.results {
+		errs = append(errs, accept(batch[n], r, s.authority, s.who, now))
+	}
+	return errors.Join(errs...)
+}
+
+// signed is what an authority answered to a batch, before it is checked.
+type signed struct {
+	results   []certs.SignResult // as many as were asked
+	authority certs.Authority
+	who       plugin.Identity
+}
+
+// submit puts a batch to the active plugin of an authority. The same CSRs
+// under the same operation are the same question.
+func (i *Issuer) submit(ctx context.Context, operationID string, authority pki.Authority, batch []*wish,
+	requests []certs.CertificateRequest, now time.Time) (signed, error) {
+	p, who, err := i.Plugins.Certs(ctx, string(authority))
+	if err != nil {
+		return signed{}, err
+	}
+	a, err := i.Authority(ctx, string(authority))
+	if err != nil {
+		return signed{}, err
+	}
 	call := plugin.Call{OperationID: operationID + "/sign/" + string(authority) + "/" + fingerprints(batch)}
 	results, err := p.Sign(ctx, certs.SignRequest{Call: call, Requests: requests, Now: now})
 	if err != nil {
-		return fmt.Errorf("%s cannot sign: %w", who, err)
+		return signed{}, fmt.Errorf("%s cannot sign: %w", who, err)
 	}
 	if len(results) != len(batch) {
-		return fmt.Errorf("%s answered %d certificates to %d requests", who, len(results), len(batch))
+		return signed{}, fmt.Errorf("%s answered %d certificates to %d requests", who, len(results), len(batch))
 	}
-	var errs []error
-	for n, r := range results {
-		errs = append(errs, accept(batch[n], r, a, who, now))
-	}
-	return errors.Join(errs...)
+	return signed{results, a, who}, nil
 }
 
 func accept(w *wish, r certs.SignResult, a certs.Authority, who plugin.Identity, now time.Time) error {

@@ -25,6 +25,7 @@ import (
 	"mk8s.io/mk/core/settings"
 	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/pluginsdir/manifest"
+	"mk8s.io/mk/sdk/host"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -62,6 +63,10 @@ type Node struct {
 	Issuer   *Issuer
 	Engine   *change.Engine
 	Journal  *Journal
+
+	// Peer sends a plugin's request to another node; nil while this node has
+	// joined none.
+	Peer func(ctx context.Context, by plugin.Identity, r host.PeerRequest) (host.PeerResponse, error)
 
 	set      *PluginSet
 	services service.Controller
@@ -143,7 +148,7 @@ func assemble(o Options, root *node.Root, set *settings.Settings) (*Node, error)
 		return nil, errors.Join(err, root.Close())
 	}
 	n.Dir = pluginsdir.New(root.Plugins(), pluginFiles{root})
-	n.set = &PluginSet{Root: root, Dir: n.Dir, Log: n.Log, ClusterID: n.clusterID}
+	n.set = &PluginSet{Root: root, Dir: n.Dir, Log: n.Log, ClusterID: n.clusterID, Answer: n.answers}
 	n.Plugins = n.set
 	n.wire()
 	return n, nil

@@ -34,7 +34,7 @@ type PluginSet struct {
 	Dir       *pluginsdir.Dir
 	ClusterID func() string
 	Log       hclog.Logger
-	Answer    func(pluginhost.Spec) host.Host
+	Answer    func(pluginhost.Spec, *pluginhost.Questions) host.Host // nil for none
 
 	mu      sync.Mutex
 	host    *pluginhost.Host
@@ -291,7 +291,7 @@ func (s *PluginSet) Try(ctx context.Context, c pluginsdir.Candidate) (*pluginsdi
 	if err != nil {
 		return nil, err
 	}
-	spec.Dir = c.Folder
+	spec.Dir, spec.Trial = c.Folder, true
 	s.mu.Lock()
 	h := s.pluginHost()
 	s.mu.Unlock()

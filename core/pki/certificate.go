@@ -48,7 +48,7 @@ func CheckCertificate(certPEM []byte, e Expect) error {
 		f.addf("subject: %.200q instead of the request's %.200q", cert.Subject.String(), csr.Subject.String())
 	}
 	f.add(subjectFaults(cert.Subject, p, e.Request.Node).wrap("subject"))
-	f.add(nameFaults(cert, namesOf(csr.DNSNames, csr.IPAddresses)).wrap("names"))
+	f.add(nameFaults(cert, NamesOf(csr.DNSNames, csr.IPAddresses)).wrap("names"))
 	f.add(formFaults(cert, p).wrap("form"))
 	f.add(lifeFaults(cert, e).wrap("life"))
 	f.add(verify(cert, between, p, e.Trust, e.Now))
@@ -65,7 +65,7 @@ func sameSubject(a, b pkix.Name) bool {
 // nameFaults wants exactly the names that were asked.
 func nameFaults(cert *x509.Certificate, want Names) faults {
 	var f faults
-	got := namesOf(cert.DNSNames, cert.IPAddresses)
+	got := NamesOf(cert.DNSNames, cert.IPAddresses)
 	if missing := want.Without(got); !missing.Empty() {
 		f.addf("%s missing", quoteAll(missing.Strings()))
 	}

@@ -134,7 +134,7 @@ func CheckCSR(csrPEM []byte, r Request) error {
 	}
 	f.add(checkKey(csr.PublicKey))
 	f.add(subjectFaults(csr.Subject, p, r.Node).wrap("subject"))
-	asked := namesOf(csr.DNSNames, csr.IPAddresses)
+	asked := NamesOf(csr.DNSNames, csr.IPAddresses)
 	f.add(asked.check())
 	if p.Names == NoNames {
 		if !asked.Empty() {

@@ -192,7 +192,7 @@ func FuzzCSR(f *testing.F) {
 			return
 		}
 		csr, err := ParseCSR(data)
-		if err != nil || csr.Subject.CommonName != "system:node:node-a" || !namesOf(csr.DNSNames, csr.IPAddresses).Without(r.Names).Empty() {
+		if err != nil || csr.Subject.CommonName != "system:node:node-a" || !NamesOf(csr.DNSNames, csr.IPAddresses).Without(r.Names).Empty() {
 			t.Fatalf("passed: %v %v", csr, err)
 		}
 	})

@@ -62,7 +62,7 @@ func Describe(cert *x509.Certificate) Info {
 		Subject: cert.Subject.String(), CommonName: cert.Subject.CommonName, Groups: cert.Subject.Organization,
 		Issuer: cert.Issuer.String(), Serial: fmt.Sprintf("%x", cert.SerialNumber),
 		NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(), RenewAt: RenewAt(cert).UTC(),
-		Names: namesOf(cert.DNSNames, cert.IPAddresses).Strings(),
+		Names: NamesOf(cert.DNSNames, cert.IPAddresses).Strings(),
 		Key:   KeyTypeOf(cert.PublicKey), Usages: usages, CA: cert.IsCA,
 		Fingerprint: hex.EncodeToString(sum[:]),
 		KeyID:       hex.EncodeToString(cert.SubjectKeyId), IssuerKeyID: hex.EncodeToString(cert.AuthorityKeyId),

@@ -63,7 +63,7 @@ func Judge(certPEM []byte, w Want, now time.Time) []Reason {
 	if !w.Profile.freeSubject() {
 		add(WrongSubject, subjectFaults(cert.Subject, w.Profile, w.Node).wrap("subject"))
 	}
-	if missing := w.Names.Without(namesOf(cert.DNSNames, cert.IPAddresses)); !missing.Empty() {
+	if missing := w.Names.Without(NamesOf(cert.DNSNames, cert.IPAddresses)); !missing.Empty() {
 		add(MissingName, fmt.Errorf("%s missing", quoteAll(missing.Strings())))
 	}
 	add(WrongForm, formFaults(cert, w.Profile).wrap("form"))

@@ -124,8 +124,8 @@ func checkIP(ip netip.Addr) error {
 	return nil
 }
 
-// namesOf takes DNS names and addresses from where crypto/x509 puts them.
-func namesOf(dns []string, ips []net.IP) Names {
+// NamesOf takes DNS names and addresses from where crypto/x509 puts them.
+func NamesOf(dns []string, ips []net.IP) Names {
 	n := Names{DNS: dns}
 	for _, ip := range ips {
 		if a, ok := netip.AddrFromSlice(ip); ok {

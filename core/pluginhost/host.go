@@ -43,6 +43,8 @@ type Spec struct {
 	// Whole compares all of Dir with what was installed. It is asked before a
 	// script is started, which loads more than its program; nil for never.
 	Whole func() error `json:"-"`
+	// Trial starts it without callbacks: nobody has agreed to its grants yet.
+	Trial bool
 }
 
 // Options are what a Host needs to start plugins.
@@ -50,8 +52,9 @@ type Options struct {
 	// RunDir is where sockets lie: short, and only root may write there.
 	RunDir string
 	Log    hclog.Logger
-	// Answer gives the host that a plugin may call back; nil for none.
-	Answer func(Spec) host.Host
+	// Answer gives the host that a plugin may call back; nil for none. What
+	// is asked of the plugin meanwhile tells what it may ask itself.
+	Answer func(Spec, *Questions) host.Host
 	// Isolate gives each plugin its own user and namespaces. Only authors'
 	// tools leave it out, and say so.
 	Isolate bool
@@ -85,6 +88,7 @@ type Plugin struct {
 	process  *goplugin.Client
 	runner   *processRunner
 	dir      string
+	asked    Questions
 	answers  *grpc.Server
 	stopOnce sync.Once
 	stop     error

@@ -34,7 +34,7 @@ func (h *Host) launch(ctx context.Context, p *Plugin, program *os.File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errSlowStart)
 	defer cancel()
 	env := append([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "MK_LOG_LEVEL=" + level(h.options.Log)}, p.Env...)
-	if h.options.Answer != nil {
+	if h.options.Answer != nil && !p.Trial {
 		socket, err := h.serveAnswers(ctx, p)
 		if err != nil {
 			return errors.Join(err, closeFile(program))
@@ -107,7 +107,8 @@ func (h *Host) clientConfig(p *Plugin, limit time.Duration) *goplugin.ClientConf
 		Logger:           hclog.New(&hclog.LoggerOptions{Level: hclog.Off, Output: io.Discard}),
 		Stderr:           p.log,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.dir},
-		GRPCDialOptions:  append(client.DialOptions(p.deadline), grpc.WithTransportCredentials(h.credentials(p))),
+		GRPCDialOptions: append(client.DialOptions(p.deadline),
+			grpc.WithTransportCredentials(h.credentials(p)), grpc.WithChainUnaryInterceptor(p.asked.note)),
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, sockets string) (runner.Runner, error) {
 			if err := own(sockets, h.uid(p.Spec), 0o700); err != nil {
 				return nil, err

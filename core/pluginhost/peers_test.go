@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"mk8s.io/mk/sdk/host"
+	pluginv1 "mk8s.io/mk/sdk/proto/mk/plugin/v1"
 )
 
 // fakeHost answers Read with who asked; it panics and waits on demand.
@@ -38,7 +39,9 @@ func (f fakeHost) Read(ctx context.Context, path string) (host.File, error) {
 	return host.File{Content: []byte(f.spec.Identity.String() + " " + path)}, nil
 }
 
-func withAnswers(o *Options) { o.Answer = func(s Spec) host.Host { return fakeHost{spec: s} } }
+func withAnswers(o *Options) {
+	o.Answer = func(s Spec, _ *Questions) host.Host { return fakeHost{spec: s} }
+}
 
 func TestThePluginAsksTheHost(t *testing.T) {
 	t.Parallel()
@@ -159,5 +162,43 @@ func TestTheRunFolderIsRoots(t *testing.T) {
 	info, err := os.Lstat(b.dir)
 	if err != nil || info.Mode().Perm() != 0o710 {
 		t.Error(info.Mode(), err)
+	}
+}
+
+// Nobody has agreed to the grants of a plugin that is only tried.
+func TestATrialHasNoCallbacks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, withAnswers)
+	s := r.spec()
+	s.Trial = true
+	if out, err := do(t, r.start(s), "ask x"); err == nil || !strings.Contains(err.Error(), "no host") {
+		t.Error(out, err)
+	}
+}
+
+func TestQuestionsAreCounted(t *testing.T) {
+	t.Parallel()
+	var q Questions
+	ask := func(id string, meanwhile func()) {
+		req := &pluginv1.ForgetRequest{Call: &pluginv1.Call{OperationId: id}}
+		_ = q.note(t.Context(), "/mk.plugin.v1.PluginService/Forget", req, nil, nil,
+			func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+				meanwhile()
+				return nil
+			})
+	}
+	ask("a", func() {
+		ask("b", func() {
+			if !q.Any() || !q.Under("a") || !q.Under("b") || q.Under("c") || q.Under("") {
+				t.Error("two questions are not counted")
+			}
+		})
+		ask("a", func() {})
+		if !q.Under("a") || q.Under("b") {
+			t.Error("the first question is not counted any more")
+		}
+	})
+	if q.Any() || q.Under("a") {
+		t.Error("answered questions are counted")
 	}
 }

@@ -83,7 +83,7 @@ func (h *Host) serveAnswers(ctx context.Context, p *Plugin) (string, error) {
 	}
 	p.answers = grpc.NewServer(grpc.Creds(h.credentials(p)), grpc.MaxRecvMsgSize(1<<20), grpc.MaxConcurrentStreams(64),
 		grpc.ConnectionTimeout(5*time.Second), grpc.ChainUnaryInterceptor(bounded, recovered(p.log.out)))
-	hostrpc.Register(p.answers, h.options.Answer(p.Spec))
+	hostrpc.Register(p.answers, h.options.Answer(p.Spec, &p.asked))
 	go func() { _ = p.answers.Serve(l) }() // ends with Stop
 	return socket, nil
 }
