@@ -47,7 +47,7 @@ func beforeServing(what string) {
 	case "panic":
 		panic("boom before serving")
 	case "hang":
-		select {}
+		waitForEver()
 	case "exit":
 		fmt.Fprintln(os.Stderr, "I do not like it here")
 		os.Exit(3)
@@ -85,9 +85,17 @@ func (p *tester) Describe(context.Context) (plugin.Description, error) {
 	return d, nil
 }
 
+// waitForEver waits for ever, in the kernel: a program without cgo whose goroutines
+// all wait for each other would be ended by its runtime.
+func waitForEver() {
+	for {
+		_ = unix.Pause()
+	}
+}
+
 func crash(why string) {
 	go func() { panic(why) }()
-	select {}
+	waitForEver()
 }
 
 func (p *tester) Configure(_ context.Context, c plugin.Configuration) error {
@@ -124,7 +132,7 @@ func (p *tester) PrepareImport(ctx context.Context, c plugin.Call) ([]byte, erro
 	case "silent":
 		os.Exit(0)
 	case "never":
-		select {}
+		waitForEver()
 	case "log":
 		fmt.Fprintln(os.Stderr, rest)
 	case "child":
@@ -223,7 +231,8 @@ func playHost() int {
 		return 1
 	}
 	fmt.Println("ready")
-	select {}
+	waitForEver()
+	return 0
 }
 
 // playStranger asks at a socket and says how that went.

@@ -66,6 +66,7 @@ func noParsers() map[string]string {
 		"core/node.ReadDir":         "names",
 		"core/node.Readlink":        "a name",
 		"core/pki.ParseKeyType":     "one of a few words",
+		"core/operation.Read":       "the callback: bytes of a file",
 		"core/operation.LoadRecord": "a record of the journal, below a folder of root's, written by mk; JSON into a struct",
 		"pluginsdir.LoadDescribed":  "written by mk, named by digest; JSON into a struct",
 		"pluginsdir/folder.Read":    "a tree of files: bounded by Limits, opened through os.Root",
