@@ -1,6 +1,10 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+)
 
 // agent is the agent alone: a unit where systemd runs the host.
 func (s *session) agent() *cli.Command {
@@ -11,7 +15,7 @@ func (s *session) agent() *cli.Command {
 			if err := s.root("agent"); err != nil {
 				return err
 			}
-			return s.runAgent(c.Context)
+			return s.runAgent(c.Context, filepath.Join(s.global.root, "var/log"))
 		},
 	}
 }

@@ -27,7 +27,7 @@ func (s *session) daemon() *cli.Command {
 				ctx, cancel := context.WithCancel(c.Context)
 				defer cancel()
 				ended := make(chan error, 1)
-				go func() { ended <- s.runAgent(ctx) }()
+				go func() { ended <- s.runAgent(ctx, "") }()
 				err := supervisor.Run(ctx, supervisor.Options{
 					RunDir: n.Root.RunDir(), StateFile: n.Root.Path("var/services.json"), LogDir: n.Root.Path("var/log"),
 					Group: n.Root.GID(), Logger: slog.Default(),
@@ -39,8 +39,9 @@ func (s *session) daemon() *cli.Command {
 	}
 }
 
-// runAgent does what mk does while nobody types.
-func (s *session) runAgent(ctx context.Context) error {
+// runAgent does what mk does while nobody types. It rotates logs where a folder
+// of them is named.
+func (s *session) runAgent(ctx context.Context, logs string) error {
 	o, err := s.options("agent")
 	if err != nil {
 		return err
@@ -48,6 +49,6 @@ func (s *session) runAgent(ctx context.Context) error {
 	log := hclog.New(&hclog.LoggerOptions{Name: "agent", Level: hclog.Info, Output: s.err})
 	o.Log = log
 	return agent.Run(ctx, agent.Options{
-		Open: func() (*operation.Node, error) { return operation.OpenNode(o) }, Log: log, Now: o.Now,
+		Open: func() (*operation.Node, error) { return operation.OpenNode(o) }, Log: log, Now: o.Now, Logs: logs,
 	})
 }

@@ -1,7 +1,7 @@
 // Package agent is what mk does on a node while nobody types: it renews
 // certificates when two thirds of their life are over, follows the node's
-// addresses, and signs the cluster's CertificateSigningRequests through the
-// active certs plugin.
+// addresses, signs the cluster's CertificateSigningRequests through the active
+// certs plugin, and, where systemd keeps the services up, rotates their logs.
 //
 // Guaranteed: it uses no processor while nothing happens; a plugin is started
 // for a task and ended after it; a task that fails is tried again, with a
@@ -21,6 +21,7 @@ import (
 
 	"mk8s.io/mk/core/netinfo"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/service/logfile"
 )
 
 const (
@@ -38,6 +39,9 @@ type Options struct {
 	Open func() (*operation.Node, error)
 	Log  hclog.Logger
 	Now  func() time.Time
+	// Logs is the folder of the services' logs, which are rotated. It is empty
+	// where the embedded supervisor does that.
+	Logs string
 }
 
 // Run works until ctx ends.
@@ -46,6 +50,11 @@ func Run(ctx context.Context, o Options) error {
 	wg.Go(func() { o.renewals(ctx) })
 	wg.Go(func() { o.requests(ctx) })
 	wg.Go(func() { o.addresses(ctx) })
+	if o.Logs != "" {
+		wg.Go(func() {
+			logfile.Watch(ctx, o.Logs, logfile.Limits{}, func(err error) { o.Log.Error("logs are not rotated", "error", err.Error()) })
+		})
+	}
 	wg.Wait()
 	return nil
 }

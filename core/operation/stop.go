@@ -101,6 +101,7 @@ func (n *Node) clearRemains(ctx context.Context) error {
 	d := n.Defaults()
 	return remains.Clear(ctx, remains.Node{
 		Shim: n.Programs.Bin("containerd-shim-runc-v2"), Socket: d.ContainerdSocket(), Cgroup: n.Root.CgroupRoot(),
+		Runc: n.Root.RunDir("runc"), Systemd: n.Machine.Systemd,
 		Folders: []string{n.Root.RunDir(), n.Root.Path("var/lib")},
 		Links:   []string{defaults.Bridge, "flannel.1", "flannel-v6.1"},
 	})

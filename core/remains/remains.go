@@ -33,14 +33,20 @@ type Node struct {
 	Shim    string   // program of the shims
 	Socket  string   // containerd's, which shims name on their command line
 	Cgroup  string   // of all pods, below every hierarchy
+	Runc    string   // where runc writes down its containers
+	Systemd bool     // systemd keeps the cgroups
 	Folders []string // below which mounts are this node's
 	Links   []string // of its pod network
 }
 
 // Clear removes everything. It goes on past what it cannot remove and names it.
 func Clear(ctx context.Context, n Node) error {
+	containers, err := n.containers()
 	// Shims before pods: a shim would report the end of its pod to nobody.
-	errs := []error{n.killShims(ctx), n.killPods(ctx), n.unmount(ctx), n.removeLinks(), n.removeCgroups(ctx), clearRules(ctx)}
+	errs := []error{
+		err, n.killShims(ctx), killPods(ctx, append(n.cgroups(), containers...)), n.unmount(ctx), n.removeLinks(),
+		n.removeSlices(ctx, containers), n.removeCgroups(ctx), clearRules(ctx),
+	}
 	return errors.Join(errs...)
 }
 
@@ -79,10 +85,10 @@ func (n Node) isShim(pid int) bool {
 	return slices.Contains(strings.Split(string(args), "\x00"), n.Socket)
 }
 
-// killPods ends every process in the node's cgroup, in every hierarchy.
-func (n Node) killPods(ctx context.Context) error {
+// killPods ends every process in the cgroups of pods, in every hierarchy.
+func killPods(ctx context.Context, cgroups []string) error {
 	var errs []error
-	for _, dir := range n.cgroups() {
+	for _, dir := range cgroups {
 		errs = append(errs, process.KillCgroup(ctx, dir))
 	}
 	return errors.Join(errs...)

@@ -2,7 +2,8 @@
 // namespaces, for tests that need one.
 //
 // It needs root and a folder made by make-root.sh. The machine has no network
-// but loopback. It is for tests only.
+// but loopback, or a network namespace that was made for it. It is for tests
+// only.
 package systemd
 
 import (
@@ -11,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,8 +33,9 @@ type Machine struct {
 }
 
 // Boot boots the folder dir with boot.sh in scripts and waits until systemd
-// answers. The machine ends with Kill, or with the calling process.
-func Boot(ctx context.Context, scripts, dir string) (*Machine, error) {
+// answers. netns names a network namespace, or is empty. The machine ends with
+// Kill, or with the calling process.
+func Boot(ctx context.Context, scripts, dir, netns string) (*Machine, error) {
 	if _, err := os.Stat(filepath.Join(dir, ".complete")); err != nil {
 		return nil, fmt.Errorf("no complete root folder (make-root.sh makes one): %w", err)
 	}
@@ -41,7 +45,7 @@ func Boot(ctx context.Context, scripts, dir string) (*Machine, error) {
 	}
 	m := &Machine{dir: dir, ended: make(chan struct{}), output: &bytes.Buffer{}}
 	// Not bound to ctx, which is of the boot only.
-	m.cmd = exec.Command(script, dir)
+	m.cmd = exec.Command(script, dir, netns)
 	m.cmd.Stdout, m.cmd.Stderr = m.output, m.output
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := m.cmd.Start(); err != nil {
@@ -133,4 +137,31 @@ func (m *Machine) Kill() {
 	for m.init > 0 && syscall.Kill(m.init, 0) == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
+	// The kernel lets go of cgroups a moment after their last process ended.
+	for range 200 {
+		if m.removeCgroups() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// removeCgroups removes what boot.sh made, and reports whether it is gone.
+func (m *Machine) removeCgroups() bool {
+	name := fmt.Sprintf("mk-systemd-%d", m.cmd.Process.Pid)
+	found, _ := filepath.Glob("/sys/fs/cgroup/*/" + name) // the pattern is right
+	gone := true
+	for _, top := range append(found, "/sys/fs/cgroup/"+name) {
+		var dirs []string
+		_ = filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, p)
+			}
+			return nil
+		})
+		for _, d := range slices.Backward(dirs) {
+			gone = os.Remove(d) == nil && gone
+		}
+	}
+	return gone
 }

@@ -27,19 +27,19 @@ func TestServicesUnderSystemd(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the tests: %v\n%s", err, out)
 	}
-	m := boot(t, root)
+	m := boot(t, root, "")
 	inside(t, m, program, "-test.v", "-test.run", "^TestSuite$", "-test.timeout", "5m")
 	inside(t, m, program, "-test.v", "-test.run", "^TestBeforeReboot$", "-test.timeout", "2m")
 	m.Kill()
-	m = boot(t, root)
+	m = boot(t, root, "")
 	inside(t, m, program, "-test.v", "-test.run", "^TestAfterReboot$", "-test.timeout", "2m")
 }
 
-func boot(t *testing.T, root string) *Machine {
+func boot(t *testing.T, root, netns string) *Machine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	m, err := Boot(ctx, ".", root)
+	m, err := Boot(ctx, ".", root, netns)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -129,6 +130,35 @@ func (c *Controller) Stop(ctx context.Context, names ...string) error {
 		}
 		// Killed after its timeout, a unit is "failed"; it was asked to stop.
 		_ = conn.ResetFailedUnitContext(ctx, c.Unit(d.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// StopUnits stops units that others had systemd make, such as the slices of
+// pods. One that is not there is no error.
+func StopUnits(ctx context.Context, units ...string) error {
+	if len(units) == 0 {
+		return nil
+	}
+	conn, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var errs []error
+	for _, name := range units {
+		done := make(chan string, 1)
+		if _, err := conn.StopUnitContext(ctx, name, "replace", done); err != nil {
+			if !strings.Contains(err.Error(), "not loaded") {
+				errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
+			}
+			continue
+		}
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for systemd's job: %w", ctx.Err())
+		}
 	}
 	return errors.Join(errs...)
 }
