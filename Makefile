@@ -104,7 +104,7 @@ generate-check: tools ## lint the contracts, compare them with the released ones
 test-cluster: dist testtools ## the tests with real Kubernetes (root)
 	go test -tags cluster -count=1 -timeout 20m ./tests/cluster/...
 
-test-systemd: ## the service tests against a real systemd (root)
+test-systemd: dist ## the service tests, and a node, under a real systemd (root)
 	@$(MAKE) --no-print-directory -C tests/systemd
 
 test-api: kubelite ## the tests of core/kube against a real API server (root)

@@ -3,9 +3,11 @@
 //
 // Unit files are a function of the definitions and are rewritten, and systemd
 // reloaded, only where the text changes. Services write the same log files as
-// under the embedded supervisor. Not guaranteed: growing pauses between
-// restarts before systemd 254 (one second each there), and rotation of the
-// logs, which whoever calls this package does (logfile.Watch).
+// under the embedded supervisor. Not guaranteed: before systemd 254, growing
+// pauses between restarts (one second each there) and an exact count of them
+// where systemd is reloaded during such a pause, which it then counts again;
+// and rotation of the logs, which whoever calls this package does
+// (logfile.Watch).
 package systemd
 
 import (
