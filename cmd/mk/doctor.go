@@ -23,7 +23,7 @@ func (s *session) doctor() *cli.Command {
 					return usage("there is no area %q: %s", a, strings.Join(observe.Areas(), ", "))
 				}
 			}
-			return s.open("doctor", func(n *operation.Node) error {
+			return s.look("doctor", slowPatience, func(n *operation.Node) error {
 				found := observe.Doctor(c.Context, n, c.Args().Slice()...)
 				err := s.show(found, func(w io.Writer) error {
 					for _, f := range found {

@@ -9,12 +9,16 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/observe"
 	"mk8s.io/mk/core/operation"
 )
 
 // inspectLimit is how long a report may take, whatever hangs.
 const inspectLimit = 60 * time.Second
+
+// slowPatience is how long a disk may take where a whole report is waited for.
+const slowPatience = 10 * time.Second
 
 func (s *session) inspect() *cli.Command {
 	return &cli.Command{
@@ -34,12 +38,13 @@ func (s *session) inspect() *cli.Command {
 			}
 			ctx, cancel := context.WithTimeout(c.Context, inspectLimit)
 			defer cancel()
-			return s.open("inspect", func(n *operation.Node) error {
+			return s.look("inspect", slowPatience, func(n *operation.Node) error {
 				var report bytes.Buffer
 				if err := observe.Inspect(ctx, n, &report, !c.Bool("no-logs")); err != nil {
 					return err
 				}
-				if err := replaceFile(to, report.Bytes()); err != nil {
+				_, err := node.Await(slowPatience, to, func(func(string)) (bool, error) { return true, replaceFile(to, report.Bytes()) }, func(bool) {})
+				if err != nil {
 					return err
 				}
 				return s.show(map[string]string{"file": to}, func(w io.Writer) error {

@@ -14,6 +14,7 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/pluginhost"
@@ -158,6 +159,10 @@ func pluginProblem(e *plugin.Error) *problem {
 
 // classifyNode knows the errors of the core.
 func classifyNode(err error) *problem {
+	if e, ok := errors.AsType[*node.SilentError](err); ok {
+		return &problem{Reason: "DISK_SILENT", Message: e.Error(), Why: "its disk is gone, or who serves it hangs", exit: exitNotReady,
+			Next: []string{"findmnt --target " + e.Path, "mk status"}}
+	}
 	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
 		message := "not ready: " + e.Service + " is " + e.State
 		if e.Restarts > 0 {

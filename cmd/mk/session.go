@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,6 +44,10 @@ type session struct {
 	global globals
 
 	documented bool // the one document was printed
+
+	// patience is how long the node's folder may take to answer; 0 is the
+	// core's own.
+	patience time.Duration
 }
 
 // globals are the values of the flags that every verb takes.
@@ -120,6 +125,11 @@ func (s *session) options(verb string) (operation.Options, error) {
 	if _, err := s.settings(); err != nil {
 		return operation.Options{}, err // with its line, as wrong usage
 	}
+	return s.unchecked(verb)
+}
+
+// unchecked are options whose settings file was not looked at.
+func (s *session) unchecked(verb string) (operation.Options, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return operation.Options{}, fmt.Errorf("find mk's own program: %w", err)
@@ -131,6 +141,7 @@ func (s *session) options(verb string) (operation.Options, error) {
 	return operation.Options{
 		Root: s.global.root, Executable: exe, Version: version.Version, Built: version.BuiltAt(), Verb: verb,
 		Command: s.args, User: userName(), Env: s.env, Progress: s.newProgress(), Now: time.Now, Log: log,
+		Patience: s.patience, Step: crashStep(s.env),
 		Waiting: func(o lock.Owner) { s.note("waiting for %s", o.Describe(time.Now())) },
 	}, nil
 }
@@ -153,6 +164,27 @@ func (s *session) open(verb string, do func(*operation.Node) error) error {
 		return err
 	}
 	n, err := operation.OpenNode(o)
+	if err != nil {
+		return err
+	}
+	return joinClose(do(n), n)
+}
+
+// look opens the node for a verb that answers whatever hangs. Where the node's
+// folder gives no answer within patience, the verb is done with what can be
+// asked without it.
+func (s *session) look(verb string, patience time.Duration, do func(*operation.Node) error) error {
+	s.patience = patience
+	err := s.open(verb, do)
+	silent, ok := errors.AsType[*node.SilentError](err)
+	if !ok {
+		return err
+	}
+	o, err := s.unchecked(verb)
+	if err != nil {
+		return err
+	}
+	n, err := operation.Unanswered(o, silent)
 	if err != nil {
 		return err
 	}

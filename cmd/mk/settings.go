@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/settings"
 )
@@ -39,10 +42,16 @@ func shown(v settings.Value) setting {
 	return setting{v.Key.Name, v.Shown(), string(v.Origin), v.Where, v.Key.Doc}
 }
 
+// diskPatience is how long a file may take to be read or written where the
+// verb is in no hurry.
+const diskPatience = 30 * time.Second
+
 // settings are those of the node's folder, which need not exist.
 func (s *session) settings() (*settings.Settings, error) {
-	set, err := settings.Load(s.global.root+"/settings.yaml", s.env)
-	if errors.Is(err, fs.ErrPermission) {
+	file := s.global.root + "/settings.yaml"
+	set, err := node.Await(cmp.Or(s.patience, diskPatience), file,
+		func(func(string)) (*settings.Settings, error) { return settings.Load(file, s.env) }, func(*settings.Settings) {})
+	if _, silent := errors.AsType[*node.SilentError](err); silent || errors.Is(err, fs.ErrPermission) {
 		return nil, err
 	}
 	if err != nil {

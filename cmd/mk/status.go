@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -24,24 +26,49 @@ func (s *session) status() *cli.Command {
 			if err := noMore(c, 0); err != nil {
 				return err
 			}
-			ctx, cancel := s.bounded(c)
-			defer cancel()
-			return s.open("status", func(n *operation.Node) error { return s.doStatus(ctx, c, n) })
+			began := time.Now()
+			err := s.look("status", statusPatience, func(n *operation.Node) error {
+				if c.Bool("wait-ready") {
+					if err := s.waitReady(c, n); err != nil {
+						return err
+					}
+					began = time.Now()
+				}
+				ctx, cancel := context.WithDeadline(c.Context, began.Add(statusLimit))
+				defer cancel()
+				return s.doStatus(ctx, c, n)
+			})
+			if c.Bool("wait-ready") && errors.Is(err, operation.ErrNoNode) {
+				return &problem{Reason: "NOT_READY", Message: "not ready: " + operation.ErrNoNode.Error(), Why: err.Error(), exit: exitNotReady, Next: []string{"sudo mk start"}}
+			}
+			return err
 		},
 	}
 }
 
-func (s *session) doStatus(ctx context.Context, c *cli.Context, n *operation.Node) error {
-	if c.Bool("wait-ready") {
-		err := observe.WaitReady(ctx, n, func(what string) { s.note("%s", what) })
-		if e, ok := errors.AsType[*observe.HopelessError](err); ok {
-			return &problem{Reason: "NOT_READY", Message: e.Error(), Why: e.Detail, exit: exitNotReady, Next: []string{e.Next, "mk doctor"}}
-		}
-		if err != nil {
-			return err
-		}
+// A status comes within 3 seconds, whatever hangs: one for the node's folder
+// to be opened, the rest for what is in it and for all others.
+const (
+	statusPatience = time.Second
+	statusLimit    = 2700 * time.Millisecond
+)
+
+// waitLimit is how long --wait-ready waits where --timeout does not say.
+const waitLimit = 10 * time.Minute
+
+// waitReady waits until the node is ready, and says why it is not.
+func (s *session) waitReady(c *cli.Context, n *operation.Node) error {
+	ctx, cancel := context.WithTimeout(c.Context, cmp.Or(s.global.timeout, waitLimit))
+	defer cancel()
+	err := observe.WaitReady(ctx, n, func(what string) { s.note("%s", what) })
+	if e, ok := errors.AsType[*observe.HopelessError](err); ok && c.Context.Err() == nil {
+		return &problem{Reason: "NOT_READY", Message: e.Error(), Why: e.Detail, exit: exitNotReady, Next: []string{e.Next, "mk doctor"}}
 	}
-	st := observe.NodeStatus(c.Context, n)
+	return errors.Join(c.Context.Err(), err)
+}
+
+func (s *session) doStatus(ctx context.Context, c *cli.Context, n *operation.Node) error {
+	st := observe.NodeStatus(ctx, n)
 	if name := c.String("addon"); name != "" {
 		return s.addonStatus(st, name)
 	}
@@ -120,7 +147,11 @@ func printShort(w io.Writer, st *observe.Status) {
 }
 
 func printStatus(w io.Writer, st *observe.Status) {
-	fmt.Fprintf(w, "%s: %s (%s) at %s\n", headline(st), st.Node, st.Role, st.Address)
+	if st.Node == "" {
+		fmt.Fprintln(w, headline(st))
+	} else {
+		fmt.Fprintf(w, "%s: %s (%s) at %s\n", headline(st), st.Node, st.Role, st.Address)
+	}
 	fmt.Fprintf(w, "high-availability: %s\n", map[bool]string{true: "yes", false: "no"}[st.HA])
 	voters := "none"
 	if len(st.Voters) > 0 {

@@ -50,6 +50,9 @@ func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 	}
 	answers := together(ctx, doctorLimit, questions)
 	var out []Finding
+	if n.Silent != nil {
+		out = append(out, Finding{Area: "disk", Serious: true, What: n.Silent.Error(), Why: "the disk is gone, or who serves it hangs"})
+	}
 	for _, a := range areas {
 		o, ok := answers[a]
 		if !ok {
@@ -64,7 +67,7 @@ func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 }
 
 func serviceFindings(ctx context.Context, n *operation.Node) []Finding {
-	if n.Record == nil || n.Record.Stopped {
+	if n.Silent == nil && (n.Record == nil || n.Record.Stopped) {
 		return []Finding{{Area: "services", What: "the node is stopped", Next: "sudo mk start"}}
 	}
 	s := NodeStatus(ctx, n)

@@ -96,6 +96,9 @@ func (s *Status) Silences() []string {
 // NodeStatus says how a node is, within 3 seconds.
 func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 	s := &Status{}
+	if n.Silent != nil {
+		s.silent("disk", n.Silent.Error())
+	}
 	if n.Record != nil {
 		s.Node, s.Role, s.Address, s.Stopped = n.Record.Name, string(n.Record.Role), n.Record.Address, n.Record.Stopped
 	}

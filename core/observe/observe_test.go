@@ -257,7 +257,7 @@ func TestALateWaitNamesServiceErrorAndNext(t *testing.T) {
 	if !ok || e.Next == "" || e.Why == "" {
 		t.Fatalf("got %#v", err)
 	}
-	e, _ = errors.AsType[*HopelessError](late(&Status{Services: []service.Status{{Name: "kubelite", State: service.Backoff, Restarts: 6, LastError: "no such file"}}}, 2*time.Minute, ""))
+	e = late(&Status{Services: []service.Status{{Name: "kubelite", State: service.Backoff, Restarts: 6, LastError: "no such file"}}}, 2*time.Minute, "")
 	if e.Error() != "not ready after 2m0s: kubelite restarts again and again (6 times)" || e.Detail != "no such file" || e.Next != "mk logs kubelite --since 5m" {
 		t.Errorf("got %#v", e)
 	}

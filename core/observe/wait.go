@@ -6,14 +6,19 @@ import (
 	"strings"
 	"time"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/logfile"
 )
 
 // tooOften is how many restarts with one and the same error show that waiting
 // is of no use.
 const tooOften = 5
+
+// logPatience is how long the end of a log may take to be read.
+const logPatience = 500 * time.Millisecond
 
 // HopelessError says why a node did not become ready, or cannot by itself.
 type HopelessError struct {
@@ -40,7 +45,7 @@ func (e *HopelessError) Error() string {
 
 // WaitReady waits until the node is Ready. It says what it waits for when that
 // changes, and ends early where waiting is of no use. Its error is always a
-// *HopelessError.
+// *HopelessError, with a service to blame where one is, and its last error.
 func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) error {
 	began, last, pause := time.Now(), "", 200*time.Millisecond
 	loops := map[string]loop{}
@@ -50,7 +55,7 @@ func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) er
 			return nil
 		}
 		if ctx.Err() != nil { // what hung because of that says nothing
-			return late(s, time.Since(began), last)
+			return lateWith(n, late(s, time.Since(began), last))
 		}
 		if err := hopeless(s, loops); err != nil {
 			return err
@@ -65,7 +70,7 @@ func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) er
 			pause = min(2*pause, 2*time.Second)
 		case <-ctx.Done():
 			t.Stop()
-			return late(s, time.Since(began), last)
+			return lateWith(n, late(s, time.Since(began), last))
 		}
 	}
 }
@@ -77,6 +82,9 @@ type loop struct {
 }
 
 func hopeless(s *Status, loops map[string]loop) error {
+	if why := s.Silent["disk"]; why != "" {
+		return &HopelessError{Why: why, Detail: "the disk of the node's folder is gone, or who serves it hangs", Next: "mk inspect"}
+	}
 	if s.Stopped {
 		return &HopelessError{Why: "the node is stopped", Next: "sudo mk start"}
 	}
@@ -112,7 +120,7 @@ func hopeless(s *Status, loops map[string]loop) error {
 func logOf(name string) string { return "mk logs " + name + " --since 5m" }
 
 // late is the end of a wait that took too long. last is what was waited for.
-func late(s *Status, after time.Duration, last string) error {
+func late(s *Status, after time.Duration, last string) *HopelessError {
 	e := &HopelessError{After: max(after, time.Second), Why: last, Next: "mk doctor"}
 	if last == "" {
 		e.Why = waitingFor(s)
@@ -134,6 +142,23 @@ func late(s *Status, after time.Duration, last string) error {
 	}
 	if e.Detail == "" {
 		e.Detail = strings.Join(s.Silences(), "; ")
+	}
+	return e
+}
+
+// lateWith adds the last error in the log of a service that runs: nobody has
+// asked for it, as nobody saw it end.
+func lateWith(n *operation.Node, e *HopelessError) *HopelessError {
+	if e.Service == "" || n.Silent != nil {
+		return e
+	}
+	log := n.Root.Logs(e.Service)
+	line, err := node.Await(logPatience, log, func(func(string)) (string, error) { return logfile.LastError(log, 0), nil }, func(string) {})
+	if err != nil {
+		line = err.Error()
+	}
+	if line != "" && !strings.Contains(e.Detail, line) {
+		e.Detail = strings.TrimSpace(e.Service + ": " + line + "\n" + e.Detail)
 	}
 	return e
 }

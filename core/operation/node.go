@@ -3,8 +3,6 @@ package operation
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"runtime"
@@ -44,6 +42,9 @@ type Options struct {
 	Waiting    func(lock.Owner)
 	Log        hclog.Logger
 	Now        func() time.Time
+	// Patience is how long the node's folder may take to be opened, and to be
+	// closed. Zero is half a minute, which is longer than any disk that works.
+	Patience time.Duration
 	// Step is called before every change of the file system and every journal
 	// record; crash tests end the process in it. Nil in production.
 	Step func(op, path string)
@@ -63,6 +64,9 @@ type Node struct {
 	Issuer   *Issuer
 	Engine   *change.Engine
 	Journal  *Journal
+	// Silent says that the folder gave no answer: there is no record, and what
+	// is kept in the folder is not known. Nil where the folder was opened.
+	Silent *node.SilentError
 
 	// Peer sends a plugin's request to another node; nil while this node has
 	// joined none.
@@ -77,82 +81,6 @@ type Node struct {
 
 // ErrNoNode says that there is no node in the root folder.
 var ErrNoNode = errors.New("no node was ever started here")
-
-// OpenNode opens the node of a root folder. The error is ErrNoNode where there is
-// none. It changes nothing.
-func OpenNode(o Options) (*Node, error) {
-	set, opts, err := readSettings(o)
-	if err != nil {
-		return nil, err
-	}
-	root, err := node.Open(o.Root, opts)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", o.Root, ErrNoNode)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return assemble(o, root, set)
-}
-
-// CreateNode makes the root folder, or completes it, and opens it.
-func CreateNode(o Options) (*Node, error) {
-	set, opts, err := readSettings(o)
-	if err != nil {
-		return nil, err
-	}
-	root, err := node.Create(o.Root, opts)
-	if err != nil {
-		return nil, err
-	}
-	return assemble(o, root, set)
-}
-
-func readSettings(o Options) (*settings.Settings, node.Options, error) {
-	set, err := settings.Load(o.Root+"/settings.yaml", o.Env)
-	if err != nil {
-		return nil, node.Options{}, err
-	}
-	for k, v := range o.Settings {
-		if err := set.Override(k, v); err != nil {
-			return nil, node.Options{}, err
-		}
-	}
-	group, err := set.Get("group")
-	if err != nil {
-		return nil, node.Options{}, err
-	}
-	gid, name, err := node.AdminGroup(group.Value)
-	if err != nil {
-		return nil, node.Options{}, err
-	}
-	return set, node.Options{GID: gid, Group: name, Step: o.Step}, nil
-}
-
-func assemble(o Options, root *node.Root, set *settings.Settings) (*Node, error) {
-	n := &Node{Options: o, Root: root, Settings: set, Machine: defaults.Detect()}
-	if n.Log == nil {
-		n.Log = hclog.New(&hclog.LoggerOptions{Level: hclog.Off, Output: io.Discard})
-	}
-	record, err := root.LoadRecord()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.Join(err, root.Close())
-	}
-	if err == nil {
-		n.Record = record
-	}
-	if n.Programs, err = node.FindPrograms(o.Executable); err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	if n.services, err = n.controller(); err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	n.Dir = pluginsdir.New(root.Plugins(), pluginFiles{root})
-	n.set = &PluginSet{Root: root, Dir: n.Dir, Log: n.Log, ClusterID: n.clusterID, Answer: n.answers}
-	n.Plugins = n.set
-	n.wire()
-	return n, nil
-}
 
 // wire connects what an operation uses; the record may be set later.
 func (n *Node) wire() {
@@ -196,16 +124,6 @@ func (n *Node) clusterID() string {
 // setRecord makes a record the node's.
 func (n *Node) setRecord(r *node.Record) {
 	n.Record, n.Issuer.Record = r, r
-}
-
-// Close ends the plugins and connections that were needed.
-func (n *Node) Close() error {
-	n.mu.Lock()
-	if n.kube != nil {
-		n.kube.Close()
-	}
-	n.mu.Unlock()
-	return errors.Join(n.set.Close(), n.Root.Close())
 }
 
 // Embedded reports whether mk's own supervisor keeps the services up.
