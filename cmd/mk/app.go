@@ -25,7 +25,7 @@ func newApp(s *session) *cli.App {
 			s.start(), s.stop(), s.restart(), s.status(), s.doctor(), s.inspect(), s.logs(),
 			s.config(), s.kubectl(), s.ctr(), s.argsVerbs(), s.settingsVerbs(), s.changes(), s.certsVerbs(), s.refreshCerts(),
 			s.images(), s.enable(), s.disable(), s.addons(), s.pluginVerbs(),
-			s.reset(), s.uninstall(), s.version(), s.completion(), s.help(), s.daemon(), s.agent(),
+			s.reset(), s.uninstall(), s.version(), s.completion(), s.help(), s.daemon(), s.agent(), s.apiserverProxy(),
 		},
 	}
 	app.OnUsageError = usageErrorOf("mk", &app.Flags)

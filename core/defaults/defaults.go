@@ -55,6 +55,9 @@ func (n Node) Arguments() map[string][]Option {
 		out["kube-controller-manager"] = n.controllerManager()
 		out["kube-scheduler"] = n.scheduler()
 	}
+	if n.Record.Role == node.Worker {
+		out[Proxy] = []Option{opt("listen", n.proxyListen()), opt("kubeconfig", n.Root.Credentials("proxy.config"))}
+	}
 	return out
 }
 
@@ -180,6 +183,12 @@ func (n Node) kubelite() []Option {
 			opt("scheduler-args-file", n.Root.Args("kube-scheduler")))
 	}
 	return out
+}
+
+// proxyListen is where the kubeconfigs of a node find the API server: on a
+// worker, the way to all of them.
+func (n Node) proxyListen() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.Record.Network.APIPort))
 }
 
 func (n Node) flanneld() []Option {

@@ -16,13 +16,14 @@ const (
 	Etcd       = "etcd"
 	Kubelite   = "kubelite"
 	Flanneld   = "flanneld"
+	Proxy      = "apiserver-proxy"
 	Agent      = "cluster-agent"
 )
 
 // ServiceNames are the services that a node of a role runs.
 func ServiceNames(role node.Role) []string {
 	if role == node.Worker {
-		return []string{Containerd, Kubelite, Flanneld, Agent}
+		return []string{Containerd, Proxy, Kubelite, Flanneld, Agent}
 	}
 	return []string{Containerd, Etcd, Kubelite, Flanneld, Agent}
 }
@@ -50,13 +51,19 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 		case Kubelite:
 			d.Description, d.Path = "Kubernetes of mk", n.Programs.Bin("kubelite")
 			d.Argv, err = n.argv("kubelite", Kubelite)
-			d.After = []string{Containerd, Etcd}
+			d.After = []string{Containerd, Etcd, Proxy}
 			d.Delegate, d.OOMScoreAdjust = true, -999
 		case Flanneld:
 			d.Description, d.Path = "pod network of mk", n.Programs.Bin("flanneld")
 			d.Argv, err = n.argv("flanneld", Flanneld)
 			d.Env = append(d.Env[:len(d.Env):len(d.Env)], "NODE_NAME="+n.Record.Name)
 			d.After = []string{Kubelite}
+		case Proxy:
+			// A process of its own: it outlives the agent.
+			d.Description, d.Path = "way of mk to the API servers", mk
+			d.Argv = []string{"mk", "--root=" + n.Root.Dir(), "apiserver-proxy"}
+			d.Ready, err = n.proxyReady()
+			d.OOMScoreAdjust = -999
 		case Agent:
 			d.Description, d.Path = "agent of mk", mk
 			d.Argv = []string{"mk", "--root=" + n.Root.Dir(), "agent"}
@@ -69,6 +76,19 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 		defs = append(defs, d)
 	}
 	return defs, nil
+}
+
+// proxyReady is where a worker's way to the API servers listens.
+func (n Node) proxyReady() (service.Ready, error) {
+	f, err := args.Load(n.Root.Args(Proxy))
+	if err != nil {
+		return service.Ready{}, fmt.Errorf("arguments of %s: %w", Proxy, err)
+	}
+	listen, ok := f.Get("listen")
+	if !ok {
+		listen = n.proxyListen()
+	}
+	return service.Ready{TCP: listen}, nil
 }
 
 func (n Node) argv(program, name string) ([]string, error) {

@@ -126,7 +126,7 @@ func floors() [][]string {
 		{"operation"},
 		{"pluginhost", "cluster"},
 		{"change"},
-		{"defaults", "remains"},
+		{"defaults", "remains", "apiproxy"},
 		{"service", "kube", "datastore", "args", "netinfo", "pki", "kubeconfig", "settings"},
 		{"node"},
 		{"lock", "version", "joinstring"},

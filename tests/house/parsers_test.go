@@ -18,6 +18,7 @@ type reads struct {
 
 func parsers() []reads {
 	return []reads{
+		{"core/apiproxy", []string{"ParseList"}, []string{"FuzzParseList"}},
 		{"core/args", []string{"Load", "Parse"}, []string{"FuzzParse", "FuzzSet"}},
 		{"core/args", []string{"Unmarshal"}, []string{"FuzzOwners"}},
 		{"core/kube", []string{"ParseManifests"}, []string{"FuzzParseManifests"}},
