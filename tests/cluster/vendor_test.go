@@ -3,11 +3,14 @@
 package cluster
 
 import (
+	"encoding/json"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // packGo builds the certs plugin of tests/vendors in Go into a folder outside
@@ -58,6 +61,7 @@ func TestVendorInGo(t *testing.T) {
 	// The API server is the kubelet's client here, and its own server.
 	m.kubectl("get", "--raw", "/api/v1/nodes/node-v/proxy/healthz")
 	t.Run("a signing request is served by the vendor's plugin", func(t *testing.T) { signingRequest(t, m) })
+	t.Run("another client of the company is a stranger", func(t *testing.T) { stranger(t, m) })
 	t.Run("versions", func(t *testing.T) { versions(t, m) })
 	t.Run("a changed program is found", func(t *testing.T) { changed(t, m, "certs/acme-corp", "bin/acme-corp") })
 }
@@ -100,6 +104,59 @@ func trusts(t *testing.T, m *machine, file, subject string) {
 	t.Helper()
 	if out := m.run("openssl", "x509", "-in", filepath.Join(m.Root, "certs", file), "-noout", "-subject"); !strings.Contains(out, subject) {
 		t.Errorf("%s: %s", file, out)
+	}
+}
+
+// stranger has the company's root certify a client that names itself an
+// administrator, through another intermediate than the cluster's.
+func stranger(t *testing.T, m *machine) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(m.Root, "plugins/state/certs/acme-corp/acme.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []struct {
+		Name          string
+		Root, RootKey []byte
+	}
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	dir := passable(t)
+	for _, a := range all {
+		if a.Name == "kubernetes" {
+			write(t, dir, "root.crt", a.Root)
+			write(t, dir, "root.key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: a.RootKey}))
+		}
+	}
+	write(t, dir, "make.sh", []byte(`set -e
+ca() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 "$@"; }
+ca -keyout other.key -out other.crt -subj "/CN=Acme Mail" -CA root.crt -CAkey root.key -addext basicConstraints=critical,CA:true -addext keyUsage=keyCertSign
+ca -keyout client.key -out leaf.crt -subj /O=system:masters/CN=admin -CA other.crt -CAkey other.key \
+	-addext basicConstraints=critical,CA:false -addext keyUsage=digitalSignature -addext extendedKeyUsage=clientAuth
+cat leaf.crt other.crt > client.crt
+openssl verify -CAfile root.crt -untrusted other.crt -purpose sslclient leaf.crt
+`))
+	m.host("sh", "-c", "cd "+dir+" && sh make.sh")
+	for folder, want := range map[string]string{dir: "401", filepath.Join(m.Root, "certs"): "200"} {
+		got := m.run("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--cert", folder+"/client.crt", "--key", folder+"/client.key",
+			"https://127.0.0.1:16443/api/v1/nodes")
+		if got != want {
+			t.Errorf("a client with the certificate in %s gets %s instead of %s", folder, got, want)
+		}
+		// The kubelet is a server of its own.
+		got, _ = m.try(20*time.Second, "curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--cert", folder+"/client.crt",
+			"--key", folder+"/client.key", "https://127.0.0.1:10250/pods")
+		if got != want {
+			t.Errorf("the kubelet answers the client in %s with %s instead of %s", folder, got, want)
+		}
+	}
+}
+
+func write(t *testing.T, dir, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

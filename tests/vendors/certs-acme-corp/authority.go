@@ -39,12 +39,13 @@ func (s store) find(name string, generation uint32) *authority {
 	return found
 }
 
-// authority is an intermediate with its key, below a root whose key nobody has
-// any more: it was thrown away once it had signed.
+// authority is an intermediate below a root. The root signs other
+// intermediates, too: who has a certificate of one of those is no client here.
 type authority struct {
 	Name         string
 	Generation   uint32
 	Root         []byte // PEM
+	RootKey      []byte // PKCS#8
 	Intermediate []byte // PEM
 	Key          []byte // PKCS#8
 }
@@ -59,6 +60,10 @@ func newAuthority(name string, generation uint32, now time.Time) (*authority, er
 		return nil, err
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	rootPrivate, err := x509.MarshalPKCS8PrivateKey(rootKey)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,9 @@ func newAuthority(name string, generation uint32, now time.Time) (*authority, er
 	if err != nil {
 		return nil, err
 	}
-	return &authority{Name: name, Generation: generation, Root: pemOf(rootDER), Intermediate: pemOf(betweenDER), Key: private}, nil
+	return &authority{
+		Name: name, Generation: generation, Root: pemOf(rootDER), RootKey: rootPrivate, Intermediate: pemOf(betweenDER), Key: private,
+	}, nil
 }
 
 func caTemplate(name string, now time.Time, life time.Duration) *x509.Certificate {
