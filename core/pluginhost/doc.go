@@ -2,9 +2,9 @@
 //
 // A plugin is hostile from its first instruction. It runs as a user of its
 // own, without privileges and without a way to get any, in PID, mount, IPC and
-// (without the network grant) network namespaces of its own, from a sealed
-// copy of the program whose digest was compared; a script runs from a folder
-// that only root can change. Landlock, where the kernel has it, leaves it the
+// (without the network grant) network namespaces of its own, from the file
+// whose digest was compared, held until it runs, or from a sealed copy of it; a
+// script runs from a folder that only root can change. Landlock, where the kernel has it, leaves it the
 // system's programs and libraries, its folder in the store, its state and its
 // sockets; resource limits are set where the kernel lets us. It is reached
 // through a socket in a folder that only it and root can enter, and both sides

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -145,7 +146,7 @@ func (h *Host) start(ctx context.Context, s Spec) (*Plugin, error) {
 	if h.options.Isolate && s.UID <= 0 {
 		return nil, fmt.Errorf("it has no user of its own (user %d)", s.UID)
 	}
-	program, path, err := openProgram(s)
+	program, path, err := openProgram(s, h.receipts())
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +165,15 @@ func (h *Host) start(ctx context.Context, s Spec) (*Plugin, error) {
 		close(p.gone)
 	}()
 	return p, nil
+}
+
+// receipts lie beside the sockets. Without isolation there are none: a plugin
+// that runs as the caller could write its own.
+func (h *Host) receipts() *receipts {
+	if !h.options.Isolate || os.Geteuid() != 0 {
+		return nil
+	}
+	return &receipts{dir: filepath.Join(filepath.Dir(h.options.RunDir), "compared")}
 }
 
 func (h *Host) uid(s Spec) int {

@@ -62,7 +62,7 @@ func TestSwappedDuringTheCopy(t *testing.T) {
 	})
 	var copied, refused int
 	for copied+refused < 400 {
-		f, _, err := openProgram(Spec{Program: path, Digest: want})
+		f, _, err := openProgram(Spec{Program: path, Digest: want}, nil)
 		if err != nil {
 			if _, ok := errors.AsType[*IntegrityError](err); !ok {
 				t.Fatal(err)
@@ -101,7 +101,7 @@ func TestSwappedBetweenCheckAndStart(t *testing.T) {
 	if err := os.WriteFile(s.Program, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, _, err := openProgram(s)
+	f, _, err := openProgram(s, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestProgramsThatAreNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{fifo: "is not a file", dir: "is not a file", huge: "larger than 512 MiB"} {
-		if _, _, err := openProgram(Spec{Program: path, Digest: "sha256:x"}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := openProgram(Spec{Program: path, Digest: "sha256:x"}, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
