@@ -25,7 +25,7 @@ up: deps build ## install what is missing, build everything, start a node
 	@$(OUT)/bin/mk enable dns
 	@$(OUT)/bin/mk status
 
-test: dist testtools check test-systemd test-api test-cluster ## every test that CI runs
+test: dist testtools check test-systemd test-api test-cluster bench-smoke ## every test that CI runs
 
 ## ---- build
 
@@ -111,7 +111,14 @@ test-api: kubelite ## the tests of core/kube against a real API server (root)
 	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube
 
 
+BENCH = go build -buildvcs=false -o $(OUT)/testbin/bench ./tests/bench && $(OUT)/testbin/bench
+bench: build testtools ## measure mk beside what can be had without it, and print a table (root, about 25 minutes)
+	@$(BENCH)
+
+bench-smoke: build testtools ## the same, briefly: it fails where a row cannot be measured or is far from its aim (root)
+	@$(BENCH) -smoke
+
 chaos: ## kill mk before every single write of start, refresh-certs and plugin use
 	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 60m ./core/operation
 
-.PHONY: chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
+.PHONY: bench bench-smoke chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api

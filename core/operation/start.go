@@ -2,10 +2,6 @@ package operation
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -286,21 +282,16 @@ func (n *Node) addServerConf(add func(changeset.Action)) error {
 const serviceAccountKey = "certs/serviceaccount.key"
 
 // addServiceAccountKey makes the key that signs service account tokens: the
-// core's own, of RSA because every version of Kubernetes takes it.
+// core's own, of RSA because everyone who verifies a token can (ADR 7).
 func (n *Node) addServiceAccountKey(add func(changeset.Action)) error {
 	if _, err := n.Root.Lstat(serviceAccountKey); err == nil {
 		return nil
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	_, key, err := pki.NewKey(pki.RSA2048)
 	if err != nil {
 		return fmt.Errorf("make the key of service accounts: %w", err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("make the key of service accounts: %w", err)
-	}
-	add(&changeset.WriteFile{Path: serviceAccountKey, Secret: true,
-		Content: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})})
+	add(&changeset.WriteFile{Path: serviceAccountKey, Secret: true, Content: key})
 	return nil
 }
 

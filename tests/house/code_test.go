@@ -108,6 +108,8 @@ func TestContextsComeFromAbove(t *testing.T) {
 		"core/operation/crash_test.go":               "the process that is killed: a main",
 		"core/pluginhost/roles_test.go":              "programs that the test binary is run as: each is a main",
 		"sdk/serve.go":                               "Serve is all that a plugin's main calls",
+		"tests/bench/main.go":                        "main",
+		"tests/bench/bare/main.go":                   "main",
 		"tests/cluster/machine_test.go":              "cleaning up after the test's own context has ended",
 		"core/lock/lock_test.go":                     "shows that a context without a deadline is refused",
 		"core/netinfo/namespace_test.go":             "runs in a child process, which has no test's context",

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readyz asks the node's API server whether it is ready, as its admin, whose
+// certificate is read when there is somebody to talk to.
+func (n *benchNode) readyz() func(context.Context) bool {
+	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, DialContext: n.dial,
+		TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, //nolint:gosec // its authority is made while we wait
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				pair, err := tls.LoadX509KeyPair(filepath.Join(n.Root, "certs/client.crt"), filepath.Join(n.Root, "certs/client.key"))
+				return &pair, err
+			},
+		},
+	}}
+	return func(ctx context.Context) bool {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:16443/readyz", nil)
+		if err != nil {
+			return false
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close() //nolint:errcheck // only read
+		_, err = io.Copy(io.Discard, res.Body)
+		return err == nil && res.StatusCode == http.StatusOK
+	}
+}
+
+// dial dials from inside the machine: a socket belongs to the namespace in
+// which its thread made it.
+func (n *benchNode) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
+	}
+	defer home.Close() //nolint:errcheck // only read
+	there, err := os.Open("/run/netns/" + n.Name)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
+	}
+	defer there.Close() //nolint:errcheck // only read
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return nil, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	// A thread that cannot go home stays locked, and ends with its goroutine.
+	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+	return conn, err
+}
