@@ -42,10 +42,16 @@ type Options struct {
 	// Logs is the folder of the services' logs, which are rotated. It is empty
 	// where the embedded supervisor does that.
 	Logs string
+	// Sleep waits and reports whether to go on; nil waits as long as it is
+	// told, or until its context ends. Tests let years pass in it.
+	Sleep func(ctx context.Context, d time.Duration) bool
 }
 
 // Run works until ctx ends.
 func Run(ctx context.Context, o Options) error {
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { o.renewals(ctx) })
 	wg.Go(func() { o.requests(ctx) })
@@ -77,57 +83,91 @@ func (o Options) task(ctx context.Context, what string, do func(context.Context,
 	return nil
 }
 
-// renewals renews what is due, and sleeps until the next is.
+// renewals keeps what the node shows to others current, and sleeps until
+// something is due.
 func (o Options) renewals(ctx context.Context) {
 	for {
 		wait := checkEvery
-		err := o.task(ctx, "renew certificates", func(ctx context.Context, n *operation.Node) error {
-			renewed, err := n.Renew(ctx, operation.RenewOptions{Due: true})
-			if err != nil {
-				return err
-			}
-			if len(renewed) > 0 {
-				o.Log.Info("renewed certificates", "profiles", renewed)
-			}
-			next, err := n.NextRenewal()
-			if err != nil {
-				return err
-			}
-			wait = min(max(next.Sub(o.Now()), time.Minute), checkEvery)
-			return nil
+		err := o.task(ctx, "renew certificates", func(ctx context.Context, n *operation.Node) (err error) {
+			wait, err = o.renew(ctx, n)
+			return err
 		})
 		if err != nil {
 			o.Log.Error("not done, tried again", "error", err.Error(), "in", retry.String())
 			wait = retry
 		}
-		if !sleep(ctx, wait) {
+		if !o.Sleep(ctx, wait) {
 			return
 		}
 	}
+}
+
+// renew renews what is due, and says how long nothing will be. Addresses are
+// looked at too: they may have changed while no agent watched.
+func (o Options) renew(ctx context.Context, n *operation.Node) (time.Duration, error) {
+	set, err := netinfo.Addresses(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := n.FollowAddresses(ctx, set); err != nil {
+		return 0, err
+	}
+	renewed, err := n.Renew(ctx, operation.RenewOptions{Due: true})
+	if err != nil {
+		return 0, err
+	}
+	if len(renewed) > 0 {
+		o.Log.Info("renewed certificates", "profiles", renewed)
+	}
+	aged, err := n.RestartAged(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(aged) > 0 {
+		o.Log.Info("restarted before a certificate in its memory ends", "services", aged)
+	}
+	next, err := n.NextRenewal()
+	if err != nil {
+		return 0, err
+	}
+	return min(max(next.Sub(o.Now()), time.Minute), checkEvery), nil
 }
 
 // addresses follows the addresses of this node.
 func (o Options) addresses(ctx context.Context) {
 	for {
-		err := netinfo.Watch(ctx, quiet, func(set []netip.Addr) {
-			err := o.task(ctx, "take over new addresses", func(ctx context.Context, n *operation.Node) error {
-				return n.FollowAddresses(ctx, set)
-			})
-			if err != nil {
-				o.Log.Error("not done", "error", err.Error())
-			}
-		})
+		err := netinfo.Watch(ctx, quiet, func(set []netip.Addr) { o.follow(ctx, set) })
 		if ctx.Err() != nil {
 			return
 		}
 		o.Log.Error("cannot watch addresses, tried again", "error", fmt.Sprint(err), "in", retry.String())
-		if !sleep(ctx, retry) {
+		if !o.Sleep(ctx, retry) {
 			return
 		}
 	}
 }
 
-// sleep waits, and reports whether to go on.
+// follow takes addresses over. What cannot be done now is tried again with
+// those that the node has then.
+func (o Options) follow(ctx context.Context, set []netip.Addr) {
+	for {
+		err := o.task(ctx, "take over new addresses", func(ctx context.Context, n *operation.Node) error {
+			return n.FollowAddresses(ctx, set)
+		})
+		if err == nil {
+			return
+		}
+		o.Log.Error("not done, tried again", "error", err.Error(), "in", retry.String())
+		if !o.Sleep(ctx, retry) {
+			return
+		}
+		if now, err := netinfo.Addresses(ctx); err == nil {
+			set = now
+		}
+	}
+}
+
+// sleep waits by the real clock.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

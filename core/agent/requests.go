@@ -23,7 +23,7 @@ func (o Options) requests(ctx context.Context) {
 		if err != nil {
 			o.Log.Debug("cannot serve signing requests, tried again", "error", err.Error())
 		}
-		if !sleep(ctx, requestRetry) {
+		if !o.Sleep(ctx, requestRetry) {
 			return
 		}
 	}

@@ -114,6 +114,8 @@ func (n Node) controllerManager() []Option {
 		opt("root-ca-file", n.Root.Certs("ca.crt")),
 		opt("use-service-account-credentials", "true"),
 		opt("bind-address", "127.0.0.1"),
+		opt("tls-cert-file", n.Root.Certs("server.crt")), // one of its own would end with its first year
+		opt("tls-private-key-file", n.Root.Certs("server.key")),
 		opt("allocate-node-cidrs", "true"),
 		opt("cluster-cidr", n.Record.Network.PodCIDR),
 		opt("service-cluster-ip-range", n.Record.Network.ServiceCIDR),
@@ -129,6 +131,8 @@ func (n Node) scheduler() []Option {
 		opt("authentication-kubeconfig", config),
 		opt("authorization-kubeconfig", config),
 		opt("bind-address", "127.0.0.1"),
+		opt("tls-cert-file", n.Root.Certs("server.crt")),
+		opt("tls-private-key-file", n.Root.Certs("server.key")),
 		opt("leader-elect", "false"),
 		opt("profiling", "false"),
 	}

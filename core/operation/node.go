@@ -45,6 +45,9 @@ type Options struct {
 	// Patience is how long the node's folder may take to be opened, and to be
 	// closed. Zero is half a minute, which is longer than any disk that works.
 	Patience time.Duration
+	// Services controls the node's services; nil means what the machine has:
+	// systemd, or mk's own supervisor.
+	Services service.Controller
 	// Step is called before every change of the file system and every journal
 	// record; crash tests end the process in it. Nil in production.
 	Step func(op, path string)
@@ -136,6 +139,9 @@ func (n *Node) Embedded() bool {
 }
 
 func (n *Node) controller() (service.Controller, error) {
+	if n.Options.Services != nil {
+		return n.Options.Services, nil
+	}
 	if n.Embedded() {
 		return supervisor.NewClient(n.Root.RunDir()), nil
 	}

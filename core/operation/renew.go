@@ -8,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/sdk/changeset"
 )
 
@@ -21,7 +23,7 @@ type RenewOptions struct {
 }
 
 // Renew renews this node's certificates. Programs read the new ones
-// themselves; nothing is restarted.
+// themselves, within five minutes; nothing is restarted.
 func (n *Node) Renew(ctx context.Context, o RenewOptions) ([]string, error) {
 	profiles, err := n.toRenew(o)
 	if err != nil || len(profiles) == 0 {
@@ -96,6 +98,29 @@ func (n *Node) toRenew(o RenewOptions) ([]string, error) {
 		}
 	}
 	return due, nil
+}
+
+// processLife is how long kubelite runs at most. Its API server makes a
+// certificate for calls to itself when it starts, keeps it in memory, and is
+// not ready any more when that ends: after three years and a day.
+const processLife = 1000 * 24 * time.Hour
+
+// RestartAged restarts services before a certificate ends that they hold in
+// memory only. Pods go on meanwhile.
+func (n *Node) RestartAged(ctx context.Context) ([]string, error) {
+	list, err := n.services.Status(ctx)
+	if errors.Is(err, service.ErrNotRunning) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range list {
+		if s.Name == defaults.Kubelite && s.State == service.Running && !s.Since.IsZero() && n.Now().Sub(s.Since) > processLife {
+			return []string{s.Name}, n.Restart(ctx, s.Name)
+		}
+	}
+	return nil, nil
 }
 
 // Judge says why a certificate of this node should be replaced. It reads
