@@ -16,14 +16,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
 	"mk8s.io/mk/sdk/internal/handshake"
@@ -40,6 +41,9 @@ const (
 	CookieKey       = handshake.CookieKey
 	CookieValue     = handshake.CookieValue
 )
+
+// coreProtocol is go-plugin's own number, the first of the handshake.
+const coreProtocol = 1
 
 const (
 	stopGrace    = 2 * time.Second
@@ -103,13 +107,32 @@ func serve(ctx context.Context, p plugin.Plugin, o options) error {
 	if err := prepareEnvironment(); err != nil {
 		return err
 	}
-	return serveUntil(ctx, p, o, func(c *goplugin.ReattachConfig) error {
-		if _, err := fmt.Fprintf(line, "%d|%d|%s|%s|grpc|\n", goplugin.CoreProtocolVersion, c.ProtocolVersion,
-			c.Addr.Network(), c.Addr.String()); err != nil {
+	l, err := listen(os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
+	if err != nil {
+		return err
+	}
+	return serveOn(ctx, l, p, o, func() error {
+		if _, err := fmt.Fprintf(line, "%d|%d|unix|%s|grpc|\n", coreProtocol, EnvelopeVersion, l.Addr()); err != nil {
 			return fmt.Errorf("writing the handshake: %w", err)
 		}
 		return line.Close()
 	})
+}
+
+// listen makes the socket, in the folder that the host names: one of this
+// start. Other hosts of go-plugin name none.
+func listen(dir string) (net.Listener, error) {
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "mk-plugin"); err != nil {
+			return nil, fmt.Errorf("making a folder for the socket: %w", err)
+		}
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, "plugin"))
+	if err != nil {
+		return nil, fmt.Errorf("listening for the host: %w", err)
+	}
+	return l, nil
 }
 
 // prepareEnvironment refuses what a host may want and this envelope has not,
@@ -121,43 +144,25 @@ func prepareEnvironment() error {
 	return errors.Join(os.Unsetenv(handshake.CookieKey), os.Unsetenv("PLUGIN_MULTIPLEX_GRPC"))
 }
 
-// serveUntil runs go-plugin's server without its hold on the process: it hands
-// out the address instead of printing it, and leaves os.Stdout, os.Stderr and
-// signals alone.
-func serveUntil(ctx context.Context, p plugin.Plugin, o options, ready func(*goplugin.ReattachConfig) error) error {
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	served := make(chan *grpc.Server, 1)
-	address := make(chan *goplugin.ReattachConfig, 1)
-	closed := make(chan struct{})
-	go goplugin.Serve(&goplugin.ServeConfig{
-		HandshakeConfig:  goplugin.HandshakeConfig{MagicCookieKey: CookieKey, MagicCookieValue: CookieValue},
-		VersionedPlugins: map[int]goplugin.PluginSet{EnvelopeVersion: {PluginName: &carrier{p: p}}},
-		GRPCServer: func(more []grpc.ServerOption) *grpc.Server {
-			all := append(server.Options(o.logger), grpc.Creds(peercred.New(peercred.RootOrSelf)))
-			s := grpc.NewServer(append(all, more...)...)
-			served <- s
-			return s
-		},
-		Logger: o.logger.Named("go-plugin"),
-		Test:   &goplugin.ServeTestConfig{Context: running, ReattachConfigCh: address, CloseCh: closed},
-	})
-	select {
-	case a := <-address:
-		if err := ready(a); err != nil {
-			stop()
-			<-closed
-			return err
-		}
-	case <-closed:
-		return errors.New("the server did not start; the reason is logged above")
+// serveOn serves until the host shuts down or ctx ends, and says ready before
+// the first question.
+func serveOn(ctx context.Context, l net.Listener, p plugin.Plugin, o options, ready func() error) error {
+	s := grpc.NewServer(append(server.Options(o.logger), grpc.Creds(peercred.New(peercred.RootOrSelf)))...)
+	server.Register(s, p)
+	server.RegisterEnvelope(s)
+	if err := ready(); err != nil {
+		return errors.Join(err, l.Close())
 	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
 	select {
-	case <-closed: // the host's Shutdown
+	case err := <-served: // nil after the host's Shutdown
+		if err != nil {
+			return fmt.Errorf("serving: %w", err)
+		}
 	case <-ctx.Done():
-		stopGently(<-served)
-		stop()
-		<-closed
+		stopGently(s)
+		<-served
 	}
 	return nil
 }
@@ -174,21 +179,6 @@ func stopGently(s *grpc.Server) {
 	case <-time.After(stopGrace):
 		s.Stop()
 	}
-}
-
-// carrier is what go-plugin knows of a plugin.
-type carrier struct {
-	goplugin.NetRPCUnsupportedPlugin
-	p plugin.Plugin
-}
-
-func (c *carrier) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	server.Register(s, c.p)
-	return nil
-}
-
-func (c *carrier) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, errors.New("a plugin is no client")
 }
 
 // fits tells an author early that the value is not what it says it is.
