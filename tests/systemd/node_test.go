@@ -208,7 +208,7 @@ func units(t *testing.T, n *node) {
 			}
 		}
 	}
-	if out := n.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "mk-*"); strings.Count(out, "\n") != len(after) {
+	if out := n.run("systemctl", "list-units", "--state=active", "--plain", "--no-legend", "mk-*"); strings.Count(out, "\n") != len(after) {
 		t.Errorf("units:\n%s", out)
 	}
 }
