@@ -4,13 +4,16 @@
 // and leave are not in this version.
 package main
 
-import "mk8s.io/mk/sdk"
+import (
+	"mk8s.io/mk/sdk"
+	"mk8s.io/mk/sdk/clustering/etcd"
+)
 
 // version is set by the build.
 var version = "0.0.0" //nolint:gochecknoglobals // set by the linker
 
 func main() {
-	sdk.Serve(New(version, sdk.Host), sdk.WithAbout(sdk.About{
+	sdk.Serve(etcd.New(version, sdk.Host), sdk.WithAbout(sdk.About{
 		Description: "The control-plane nodes are the members of one etcd cluster.",
 	}))
 }

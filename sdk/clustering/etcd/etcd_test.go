@@ -1,4 +1,4 @@
-package main
+package etcd
 
 import (
 	"context"
@@ -19,11 +19,6 @@ import (
 )
 
 func noHost() (host.Host, error) { return nil, sdk.ErrNoHost }
-
-func TestConformance(t *testing.T) {
-	t.Parallel()
-	sdktest.Conformance(t, func() plugin.Plugin { return New("1.0.0", noHost) }, sdktest.Build(t, "."), nil)
-}
 
 func TestDescription(t *testing.T) {
 	t.Parallel()
