@@ -48,6 +48,7 @@ plugins: ## build the plugins that ship, with their manifests
 		go build -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(OUT)/plugins/$$p/bin/$${p#*-} ./plugins/$$p; \
 		$(OUT)/plugins/$$p/bin/$${p#*-} --manifest > $(OUT)/plugins/$$p/plugin.yaml; \
 	done
+	@cp plugins/defaults $(OUT)/plugins/defaults
 
 # Both packages hold a version; without these, kubectl says v0.0.0-master.
 kubeversion = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,\

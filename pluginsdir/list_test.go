@@ -78,6 +78,20 @@ func TestInstallShipped(t *testing.T) {
 	}
 }
 
+// TestOneOfTwoStrategiesIsTheDefault: which one does not depend on names.
+func TestOneOfTwoStrategiesIsTheDefault(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	from := shipped(t, t.TempDir(), "clustering/approve 1.0.0 a", "clustering/etcd 1.0.0 b")
+	ok(t, os.WriteFile(from+"/defaults", []byte("# the usual\n\n clustering/etcd\n"), 0o644))
+	if r, err := d.InstallShipped(t.Context(), from, options()); err != nil || len(r) != 2 {
+		t.Fatalf("%d installed, %v", len(r), err)
+	}
+	if a, found := lock(t, d).ActiveFor("clustering", ""); !found || a.Name != "etcd" {
+		t.Errorf("active is %q", a.Name)
+	}
+}
+
 func TestOneBadShippedPluginDoesNotKeepOthersOut(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/pluginsdir/manifest"
@@ -21,14 +22,18 @@ const SourceShipped = "shipped"
 // InstallShipped installs what a release brings in <folder>/<kind>-<name>: those
 // that are missing or of a version that is not installed yet, and, where a build
 // has the same version as before with another content, that content. What
-// nothing is active for becomes active; what someone chose stays. It answers
-// what it installed. Nothing is read but manifests where all is in place.
+// nothing is active for becomes active, if the folder's file "defaults" names it
+// or is not there; what someone chose stays. It answers what it installed. Nothing is read but manifests where all is in place.
 //
 // A plugin that fails does not keep the others out; the error joins all.
 func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*Result, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, fmt.Errorf("reading the plugins that ship with mk: %w", err)
+	}
+	defaults, err := readDefaults(folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading which plugins are the default ones: %w", err)
 	}
 	o.Source = SourceShipped
 	o.Consent = func(*Proposal) error { return nil }
@@ -38,7 +43,7 @@ func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*
 		if !e.IsDir() {
 			continue
 		}
-		r, err := d.installShipped(ctx, filepath.Join(folder, e.Name()), e.Name(), o)
+		r, err := d.installShipped(ctx, filepath.Join(folder, e.Name()), e.Name(), defaults, o)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("installing %s, which ships with mk: %w", e.Name(), err))
 			continue
@@ -51,7 +56,7 @@ func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*
 }
 
 // installShipped answers nil where there is nothing to do.
-func (d *Dir) installShipped(ctx context.Context, from, name string, o Options) (*Result, error) {
+func (d *Dir) installShipped(ctx context.Context, from, name string, defaults []string, o Options) (*Result, error) {
 	m, raw, err := readManifest(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // some other folder
@@ -80,7 +85,38 @@ func (d *Dir) installShipped(ctx context.Context, from, name string, o Options) 
 	if err != nil {
 		return nil, err
 	}
+	if defaults != nil && !slices.Contains(defaults, id.String()) {
+		return result, nil
+	}
 	return result, d.activateShipped(id, o, known)
+}
+
+// defaultsName is the file of a release that says which of several plugins of
+// one kind a new node begins with.
+const defaultsName = "defaults"
+
+// readDefaults answers nil where a folder has no such file.
+func readDefaults(folder string) ([]string, error) {
+	const most = 64 << 10
+	r, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	raw, err := readPlain(r, defaultsName, most)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			names = append(names, line)
+		}
+	}
+	return names, nil
 }
 
 func readManifest(from string) (*manifest.Manifest, []byte, error) {

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/sdk/clustering"
+)
+
+// nodeVerbs show the cluster's nodes and decide who joins.
+func (s *session) nodeVerbs() *cli.Command {
+	pending := func() cli.Flag {
+		return &cli.BoolFlag{Name: "pending", Usage: "those whose join waits for a person, on the node that serves it"}
+	}
+	return &cli.Command{
+		Name: "node", Aliases: []string{"nodes"}, Usage: "list nodes, and approve or deny those that want to join",
+		Description: "mk node list\nsudo mk node list --pending\nsudo mk node approve node-b", UsageText: exitsUsual,
+		Flags: []cli.Flag{pending()}, Action: s.listNodes,
+		Subcommands: []*cli.Command{
+			{Name: "list", Usage: "list the cluster's nodes", Description: "mk node list", UsageText: exitsUsual, Flags: []cli.Flag{pending()}, Action: s.listNodes},
+			s.nodeApprove(), s.nodeDeny(),
+		},
+	}
+}
+
+func (s *session) listNodes(c *cli.Context) error {
+	if err := noMore(c, 0); err != nil {
+		return err
+	}
+	if c.Bool("pending") {
+		return s.listPending(c)
+	}
+	return s.open("node list", func(n *operation.Node) error {
+		ctx, cancel := s.bounded(c)
+		defer cancel()
+		client, err := n.Kube()
+		if err != nil {
+			return err
+		}
+		all, err := client.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		shown := make([]shownNode, 0, len(all))
+		for _, x := range all {
+			shown = append(shown, showNode(x))
+		}
+		return s.show(shown, func(w io.Writer) error { return printNodes(w, shown) })
+	})
+}
+
+// shownNode is a node as documents have it.
+type shownNode struct {
+	Name    string    `json:"name"`
+	Ready   bool      `json:"ready"`
+	Reason  string    `json:"reason,omitempty"`
+	Drained bool      `json:"unschedulable"`
+	Roles   []string  `json:"roles"`
+	Address string    `json:"address,omitempty"`
+	Version string    `json:"version"`
+	Created time.Time `json:"created"`
+}
+
+func showNode(n kube.Node) shownNode {
+	out := shownNode{Name: n.Name, Ready: n.Ready, Drained: n.Unschedulable, Roles: append([]string{}, n.Roles...), Version: n.Version, Created: n.Created}
+	if !n.Ready {
+		out.Reason = n.Reason
+	}
+	for _, a := range n.Addresses {
+		if a.Type == "InternalIP" && out.Address == "" {
+			out.Address = a.Address
+		}
+	}
+	return out
+}
+
+func printNodes(w io.Writer, all []shownNode) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tREADY\tROLE\tADDRESS\tVERSION")
+	for _, x := range all {
+		ready := "yes"
+		if !x.Ready {
+			ready = "no: " + word(x.Reason, "not known why")
+		}
+		if x.Drained {
+			ready += ", takes no pods"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", x.Name, ready, word(strings.Join(x.Roles, ","), "-"), word(x.Address, "-"), x.Version)
+	}
+	return t.Flush()
+}
+
+// shownPending is a join that waits, as documents have it.
+type shownPending struct {
+	Name    string    `json:"name"`
+	Address string    `json:"address"`
+	Role    string    `json:"role"`
+	Since   time.Time `json:"since"`
+}
+
+func (s *session) listPending(c *cli.Context) error {
+	if err := s.root("node list --pending"); err != nil { // a plugin is asked
+		return err
+	}
+	return s.open("node list", func(n *operation.Node) error {
+		ctx, cancel := s.bounded(c)
+		defer cancel()
+		all, err := n.PendingJoins(ctx)
+		if err != nil {
+			return err
+		}
+		shown := make([]shownPending, 0, len(all))
+		for _, j := range all {
+			shown = append(shown, shownPending{Name: j.Name, Address: j.Address, Role: j.Role, Since: j.Since})
+		}
+		return s.show(shown, func(w io.Writer) error { return printPending(w, all, time.Now()) })
+	})
+}
+
+func printPending(w io.Writer, all []clustering.PendingJoin, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tADDRESS\tROLE\tWAITS")
+	for _, j := range all {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", j.Name, j.Address, j.Role, now.Sub(j.Since).Round(time.Second))
+	}
+	return t.Flush()
+}
