@@ -25,7 +25,11 @@ func (s *session) nodeVerbs() *cli.Command {
 		Flags: []cli.Flag{pending()}, Action: s.listNodes,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the cluster's nodes", Description: "mk node list", UsageText: exitsUsual, Flags: []cli.Flag{pending()}, Action: s.listNodes},
-			s.nodeApprove(), s.nodeDeny(),
+			{Name: "approve", Usage: "let a node join that waits, on the node that serves it", ArgsUsage: "NAME",
+				Description: "sudo mk node approve node-b", UsageText: exitsUsual, Action: s.approveNode},
+			{Name: "deny", Usage: "refuse a node that waits to join, on the node that serves it", ArgsUsage: "NAME",
+				Description: "sudo mk node deny node-b --reason 'not ours'", UsageText: exitsUsual,
+				Flags: []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "what the joining side is told: a `TEXT`"}}, Action: s.denyNode},
 		},
 	}
 }

@@ -6,14 +6,8 @@ import (
 	"mk8s.io/mk/core/operation"
 )
 
-// nodeApprove lets a node in that waits.
-func (s *session) nodeApprove() *cli.Command {
-	return &cli.Command{
-		Name: "approve", Usage: "let a node join that waits, on the node that serves it", ArgsUsage: "NAME",
-		Description: "sudo mk node approve node-b", UsageText: exitsUsual,
-		Action: func(c *cli.Context) error { return s.decideJoin(c, true, "") },
-	}
-}
+// approveNode lets a node in that waits.
+func (s *session) approveNode(c *cli.Context) error { return s.decideJoin(c, true, "") }
 
 // decideJoin says yes or no to a join that waits.
 func (s *session) decideJoin(c *cli.Context, approve bool, reason string) error {
