@@ -55,7 +55,6 @@ func (h *Host) launch(ctx context.Context, p *Plugin, program *os.File) error {
 		<-started // the process is gone, so go-plugin lets go at once
 		return late(ctx, ctx.Err())
 	}
-	p.log.handshakeDone()
 	return late(ctx, p.introduce(ctx))
 }
 
@@ -88,7 +87,7 @@ func level(l hclog.Logger) string {
 func (h *Host) newRunner(p *Plugin, program *os.File, env []string) *processRunner {
 	return &processRunner{
 		path: p.Program, argv: []string{filepath.Base(p.Program)}, program: program,
-		env: env, dir: p.Dir, state: p.Config.StateDir, log: p.log.plain(),
+		env: env, dir: p.Dir, state: p.Config.StateDir, log: p.log.plain(), begun: p.log.handshake,
 		cell:    isolation{uid: uint32(max(p.UID, 0)), private: h.options.Isolate, network: len(p.Grants.Network) > 0}, //nolint:gosec // a uid
 		done:    make(chan struct{}),
 		drained: make(chan struct{}),

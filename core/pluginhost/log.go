@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -29,25 +30,31 @@ const (
 type logger struct {
 	out hclog.Logger
 
-	mu      sync.Mutex
-	stderr  []byte // a line that has not ended
-	stdout  []byte
-	ring    []string
-	next    int
-	panic   []string // the first panic and what follows it
-	started bool     // before the handshake plain lines matter more
+	mu     sync.Mutex
+	stderr []byte // a line that has not ended
+	stdout []byte
+	ring   []string
+	next   int
+	panic  []string // the first panic and what follows it
+	taken  int64    // bytes of stderr so far
+	early  int64    // those up to here came before the handshake, where plain lines matter more
 }
 
 // panicLines is how much of a panic is kept.
 const panicLines = 12
 
-func newLogger(out hclog.Logger) *logger { return &logger{out: out} }
+func newLogger(out hclog.Logger) *logger { return &logger{out: out, early: math.MaxInt64} }
 
 // Write takes any bytes.
 func (l *logger) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.split(&l.stderr, p)
+	l.split(&l.stderr, p, func(n int) hclog.Level {
+		if l.taken += int64(n); l.taken > l.early {
+			return hclog.Debug
+		}
+		return hclog.Info
+	})
 	return len(p), nil
 }
 
@@ -59,17 +66,20 @@ type stdoutOf struct{ l *logger }
 func (s stdoutOf) Write(p []byte) (int, error) {
 	s.l.mu.Lock()
 	defer s.l.mu.Unlock()
-	s.l.split(&s.l.stdout, p)
+	s.l.split(&s.l.stdout, p, func(int) hclog.Level { return hclog.Debug })
 	return len(p), nil
 }
 
-func (l *logger) split(partial *[]byte, p []byte) {
+// split hands on whole lines, with the level that plain ones have by what of
+// the stream was taken.
+func (l *logger) split(partial *[]byte, p []byte, take func(n int) hclog.Level) {
 	for len(p) > 0 {
 		line, rest, whole := bytes.Cut(p, []byte{'\n'})
 		room := maxLine - len(*partial)
 		*partial = append(*partial, line[:min(len(line), room)]...)
+		plain := take(len(p) - len(rest))
 		if whole {
-			l.line(*partial)
+			l.line(*partial, plain)
 			*partial = (*partial)[:0]
 		}
 		p = rest
@@ -77,7 +87,7 @@ func (l *logger) split(partial *[]byte, p []byte) {
 }
 
 // line hands one line to the host's log.
-func (l *logger) line(raw []byte) {
+func (l *logger) line(raw []byte, plain hclog.Level) {
 	text := printable(strings.TrimRight(string(raw), "\r"))
 	if text == "" {
 		return
@@ -85,10 +95,7 @@ func (l *logger) line(raw []byte) {
 	level, message, fields := parseLine(text)
 	l.keep(message, fields, text)
 	if level == hclog.NoLevel {
-		level = hclog.Debug
-		if !l.started {
-			level = hclog.Info
-		}
+		level = plain
 		if isPanic(text) || len(l.panic) > 1 {
 			level = hclog.Error
 		}
@@ -154,9 +161,10 @@ func (l *logger) Panic() string {
 	return strings.Join(l.panic, "\n")
 }
 
-func (l *logger) handshakeDone() {
+// handshake says how many bytes of stderr were written before it.
+func (l *logger) handshake(before int64) {
 	l.mu.Lock()
-	l.started = true
+	l.early = before
 	l.mu.Unlock()
 }
 

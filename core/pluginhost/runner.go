@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,8 +33,10 @@ type processRunner struct {
 	state   string // the plugin's own folder, may be empty
 	sockets string // the only folder whose sockets are dialed
 	cell    isolation
-	log     io.Writer // takes what is printed after the handshake
+	log     io.Writer          // takes what is printed after the handshake
+	begun   func(logged int64) // told how much was logged before it
 
+	logged  atomic.Int64 // bytes read of stderr
 	stdout  *os.File
 	stderr  *os.File
 	done    chan struct{} // closed when the process was reaped
@@ -163,10 +166,28 @@ func (r *processRunner) Kill(context.Context) error {
 }
 
 // Stdout is the pipe that the handshake is read from.
-func (r *processRunner) Stdout() io.ReadCloser { return &firstLineOnly{pipe: r.stdout, rest: r.log} }
+func (r *processRunner) Stdout() io.ReadCloser {
+	return &firstLineOnly{pipe: r.stdout, rest: r.log, first: r.firstLine}
+}
+
+// firstLine tells the log what of it was written before the handshake: what
+// was read, and what still stands in the pipe. Only the kernel knows the order
+// of two pipes, so this is asked before anything else is done with the line.
+func (r *processRunner) firstLine() {
+	for {
+		read, waits := r.logged.Load(), 0
+		if c, err := r.stderr.SyscallConn(); err == nil {
+			_ = c.Control(func(fd uintptr) { waits, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) //nolint:gosec // a descriptor
+		}
+		if r.logged.Load() == read { // else some were counted twice
+			r.begun(read + int64(waits))
+			return
+		}
+	}
+}
 
 // Stderr is the pipe that the log is read from.
-func (r *processRunner) Stderr() io.ReadCloser { return r.stderr }
+func (r *processRunner) Stderr() io.ReadCloser { return &counted{r.stderr, &r.logged} }
 
 // Name is the program's path.
 func (r *processRunner) Name() string { return r.path }
@@ -202,6 +223,19 @@ func (r *processRunner) HostToPlugin(network, addr string) (string, string, erro
 	return network, addr, nil
 }
 
+// counted counts what is read of a pipe.
+type counted struct {
+	*os.File
+	n *atomic.Int64
+}
+
+// Read reads and counts.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.File.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
 // maxHandshake is how long the handshake may be.
 const maxHandshake = 4 << 10
 
@@ -209,10 +243,11 @@ const maxHandshake = 4 << 10
 // of standard output gives up at a line of 64 KiB, and then the plugin blocks.
 // What comes later goes to the log.
 type firstLineOnly struct {
-	pipe *os.File
-	rest io.Writer
-	seen int
-	over bool
+	pipe  *os.File
+	rest  io.Writer
+	first func()
+	seen  int
+	over  bool
 }
 
 // Read reads the first line; after that it returns only at the end.
@@ -231,6 +266,7 @@ func (f *firstLineOnly) Read(p []byte) (int, error) {
 		return n, err
 	}
 	f.over = true
+	f.first()
 	_, _ = f.rest.Write([]byte(rest)) // the log takes anything
 	n = min(len(line), max(len(p)-1, 0))
 	p[n] = '\n'

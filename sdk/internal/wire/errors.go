@@ -118,10 +118,11 @@ func FromStatus(err error) error {
 }
 
 // Lost reports whether a call failed because the peer went away, not because
-// it said so.
+// it said so. Who notices that first closes the connection under the others.
 func Lost(err error) bool {
+	const closed = "grpc: the client connection is closing" // gRPC has no other sign
 	r, ok := errors.AsType[*remote](err)
-	return ok && !r.spoken && r.status.Code() == codes.Unavailable
+	return ok && !r.spoken && (r.status.Code() == codes.Unavailable || r.status.Code() == codes.Canceled && r.status.Message() == closed)
 }
 
 // toReason lets through what looks like a reason.

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -250,6 +252,19 @@ func TestErrorsKeepTheirReason(t *testing.T) {
 	}
 	if !Lost(FromStatus(status.Error(codes.Unavailable, "EOF"))) {
 		t.Error("a lost peer is not recognized")
+	}
+	conn, err := grpc.NewClient("unix:/nowhere", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err == nil {
+		err = conn.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Invoke(t.Context(), "/x/y", &pluginv1.HealthRequest{}, &pluginv1.HealthResponse{}); !Lost(FromStatus(err)) {
+		t.Error("a connection that was closed under a call is not lost", err)
+	}
+	if Lost(FromStatus(status.Error(codes.Canceled, "by the caller"))) {
+		t.Error("who gives up has lost nothing")
 	}
 	if Lost(FromStatus(Status(plugin.Errorf(plugin.Unavailable, "vault is down")))) {
 		t.Error("what a plugin says is taken for its end")
