@@ -36,8 +36,9 @@ func New(version string) *File { return &File{version: version, now: time.Now} }
 // a node.
 func (p *File) Describe(context.Context) (plugin.Description, error) {
 	return plugin.Description{
-		Identity:  plugin.Identity{Kind: plugin.KindTokens, Name: "file", Version: p.version, Publisher: "mk"},
-		Contracts: []string{plugin.Contract(plugin.KindTokens)},
+		Identity:   plugin.Identity{Kind: plugin.KindTokens, Name: "file", Version: p.version, Publisher: "mk"},
+		Contracts:  []string{plugin.Contract(plugin.KindTokens)},
+		Exportable: true,
 	}, nil
 }
 
@@ -91,7 +92,10 @@ func (p *File) Forget(ctx context.Context, _ plugin.Call) error {
 	return l.Forget(ctx)
 }
 
-const secretName = "secret.json"
+const (
+	secretName = "secret.json"
+	secretSize = sha256.Size
+)
 
 // secret is what answers are derived from that must be the same when they are
 // asked again, so that no token has to be kept in clear for that.
@@ -106,7 +110,7 @@ func (p *File) secret(ctx context.Context, dir *state.Dir) (*secret, error) {
 	}
 	err := dir.Update(ctx, secretName, s, func() error {
 		if len(s.Key) == 0 { // nobody was faster
-			s.Key = make([]byte, sha256.Size)
+			s.Key = make([]byte, secretSize)
 			rand.Read(s.Key) //nolint:errcheck // never fails
 		}
 		return nil

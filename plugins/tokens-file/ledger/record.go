@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -100,6 +101,25 @@ func (r *Record) encode() ([]byte, error) {
 	return line, nil
 }
 
+// Line is how a token stands in a file: for another node's ledger. Who holds
+// it here is not part of it.
+func (r *Record) Line() (string, error) {
+	alone := *r
+	alone.Held, alone.Done = nil, nil
+	b, err := alone.encode()
+	return string(b), err
+}
+
+// ReadLine reads what Line wrote.
+func ReadLine(line string, p tokens.Purpose) (*Record, error) {
+	r, ok := decode([]byte(line))
+	if !ok {
+		return nil, errors.New("a token's line is damaged")
+	}
+	r.Purpose = p
+	return r, nil
+}
+
 func checksum(h Hash, body []byte) uint32 {
 	c := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	c.Write(h[:]) //nolint:errcheck // never fails
@@ -182,8 +202,8 @@ func CheckToken(s string) error {
 	switch {
 	case len(s) < shortest || len(s) > maxPlain:
 		return fmt.Errorf("a chosen token has %d to %d characters, not %d", shortest, maxPlain, len(s))
-	case !isToken(s):
-		return fmt.Errorf("a chosen token has no blanks, control characters or |, and does not begin with # or %s", prefix)
+	case !isToken(s) || strings.Contains(s, "/"):
+		return fmt.Errorf("a chosen token has no blanks, control characters, / or |, and does not begin with # or %s", prefix)
 	}
 	return nil
 }
