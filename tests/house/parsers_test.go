@@ -49,7 +49,7 @@ func parsers() []reads {
 		{"sdk/seal", nil, []string{"FuzzOpen"}},
 		{"sdk/state", []string{"Read"}, []string{"FuzzRead"}},
 		{"plugins/certs-local", nil, []string{"FuzzCSR"}},
-		{"plugins/tokens-file/ledger", []string{"ParseID"}, []string{"FuzzLines"}},
+		{"plugins/tokens-file/ledger", []string{"ParseID", "ReadLine"}, []string{"FuzzLines"}},
 		{"cmd/kubelite/oneprocess", nil, []string{"FuzzUnify"}},
 		{"cmd/parts/flanneld", nil, []string{"FuzzSubnetFile"}},
 	}

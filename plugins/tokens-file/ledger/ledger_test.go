@@ -195,6 +195,11 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("0123456789abcdef|17\n# x\nsha256:\n\x00"))
 	f.Add([]byte("host:1 0123456789abcdef"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := ReadLine(string(b), tokens.Callback); err == nil {
+			if line, err := r.Line(); err != nil || len(line) == 0 {
+				t.Fatalf("%q was read and cannot be written: %v", b, err)
+			}
+		}
 		dir := t.TempDir()
 		path := filepath.Join(dir, "callback-tokens.txt")
 		if err := os.WriteFile(path, b, 0o600); err != nil {
