@@ -205,8 +205,7 @@ func (c callbacks) Peer(ctx context.Context, r host.PeerRequest) (host.PeerRespo
 	return c.node.Peer(ctx, c.spec.Identity, r)
 }
 
-// Read answers a file that the grants name. Links are followed below the root
-// folder, but never out of a folder that a plugin can write itself.
+// Read answers a file that the grants name.
 func (c callbacks) Read(_ context.Context, name string) (host.File, error) {
 	if err := c.allow("Read"); err != nil {
 		return host.File{}, err
@@ -214,19 +213,17 @@ func (c callbacks) Read(_ context.Context, name string) (host.File, error) {
 	switch {
 	case !filepath.IsLocal(name) || path.Clean(name) != name:
 		return host.File{}, plugin.Errorf(plugin.BadArgument, "%.200q is no path below the root folder", name)
-	case change.Hidden(name):
-		return host.File{}, c.refuse("Read", fmt.Sprintf("%.200s is the core's alone", name))
 	case !slices.ContainsFunc(c.spec.Grants.FilesRead, func(g string) bool { return change.Match(g, name) }):
 		return host.File{}, c.refuse("Read", fmt.Sprintf("%.200s needs the grant filesRead", name))
 	}
-	digest, err := c.node.Root.Digest(name)
-	if err != nil {
-		return host.File{}, err
-	}
-	data, err := c.node.Root.ReadFile(name)
+	data, err := c.node.readFor(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return host.File{Absent: true, Digest: node.Absent}, nil
 	}
+	if err != nil {
+		return host.File{}, err
+	}
+	digest, err := c.node.Root.Digest(name)
 	if err != nil {
 		return host.File{}, err
 	}

@@ -222,7 +222,7 @@ func TestCallbacks(t *testing.T) {
 	program := filepath.Join(openFolder(t), "asker")
 	compile(t, program, "./testdata/asker")
 	a := startAsker(t, n, program, plugin.KindClustering, plugin.Grants{
-		FilesRead: []string{"certs/*", "args/etcd", "plugins/**"}, Certificates: []string{"datastore"}})
+		FilesRead: []string{"certs/*", "args/etcd", "plugins/**", "credentials/*"}, Certificates: []string{"datastore"}})
 	t.Run("tokens", a.tokens)
 	t.Run("files", func(t *testing.T) { a.files(t, n) })
 	t.Run("certificates", func(t *testing.T) { a.certificates(t, n) })
@@ -272,7 +272,34 @@ func (a asker) files(t *testing.T, n *Node) {
 	if !f.Absent || f.Digest != node.Absent {
 		t.Errorf("%+v", f)
 	}
+	// Links are followed, but not by way of what a plugin writes itself.
+	state := filepath.Join(n.Root.Plugins(), "state/tokens/file")
+	writeFile(t, n.Root.Path("credentials/kept"), "kept\n", 0o600)
+	for from, to := range map[string]string{
+		n.Root.Path("credentials/near"): "kept", n.Root.Path("credentials/up"): "../credentials/near", n.Root.Path("credentials/far"): "../plugins/state/tokens/file/link",
+		state + "/link": "../../../../credentials/kept", n.Root.Path("credentials/loop"): "loop", n.Root.Path("credentials/out"): "../../../etc/passwd",
+		n.Root.Path("credentials/absolute"): "/etc/passwd",
+	} {
+		if err := os.MkdirAll(filepath.Dir(from), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(to, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"credentials/kept", "credentials/near", "credentials/up"} {
+		if a.must("Read", wanted{Text: path}, &f); string(f.Content) != "kept\n" {
+			t.Errorf("%s: %+v", path, f)
+		}
+	}
+	if facts, err := n.Facts(t.Context(), plugin.Grants{FilesRead: []string{"credentials/far"}}); !errors.Is(err, plugin.NotPossible) {
+		t.Errorf("a question carries %q: %v", facts.Files, err)
+	}
 	for path, why := range map[string]string{
+		"credentials/far":           "leads to, what is the core's alone",
+		"credentials/loop":          "leads to, what is the core's alone",
+		"credentials/out":           "escapes",
+		"credentials/absolute":      "out of the root folder",
 		"args/kubelet":              "needs the grant filesRead",
 		"args/etcd/../kubelet":      "no path below the root folder",
 		"../etc/passwd":             "no path below the root folder",

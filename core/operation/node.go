@@ -229,7 +229,7 @@ func (n *Node) Facts(_ context.Context, g plugin.Grants) (plugin.Node, error) {
 		},
 	}
 	for _, name := range g.FilesRead {
-		data, err := n.Root.ReadFile(name)
+		data, err := n.readFor(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
