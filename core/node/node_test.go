@@ -219,6 +219,26 @@ func TestWriteStageCommitAndBack(t *testing.T) {
 	}
 }
 
+// TestDrawer: what is made in it belongs to the admin group; it can be taken
+// back, as where the group goes.
+func TestDrawer(t *testing.T) {
+	t.Parallel()
+	gid := os.Getgid()
+	if gid == 0 {
+		gid = 1
+	}
+	r := create(t, Options{GID: gid, Group: "admins"})
+	for _, p := range []Perm{r.Drawer(-1), {Mode: 0o700, UID: -1, GID: -1}} {
+		if err := r.Mkdir("plugins/drawer", p); err != nil {
+			t.Fatal(err)
+		}
+		info, err := r.Stat("plugins/drawer")
+		if err != nil || info.Mode()&settable != p.Mode {
+			t.Errorf("mode %v, %v; want %v", info.Mode(), err, p.Mode)
+		}
+	}
+}
+
 func TestSwitchCerts(t *testing.T) {
 	t.Parallel()
 	r := create(t, Options{})

@@ -9,7 +9,8 @@ import (
 )
 
 // Perm is the mode and owner that a file or folder gets. Mode holds only the
-// nine permission bits and must not be 0; a UID or GID of -1 is left as the
+// nine permission bits, and ModeSetgid for a folder whose files get its group,
+// and must not be 0; a UID or GID of -1 is left as the
 // system gives it.
 type Perm struct {
 	Mode fs.FileMode
@@ -29,6 +30,17 @@ func (r *Root) Passage() Perm { return r.grouped(0o711, 0o040) }
 // Public is for what everyone may read.
 func (r *Root) Public() Perm { return Perm{Mode: 0o644, UID: -1, GID: -1} }
 
+// Drawer is for the folder of a plugin's user, out of which the admin group
+// reads by name what the plugin lets it: files made there get that group.
+func (r *Root) Drawer(uid int) Perm {
+	if r.opts.GID <= 0 {
+		return Perm{Mode: 0o700, UID: uid, GID: uid}
+	}
+	return Perm{Mode: fs.ModeSetgid | 0o710, UID: uid, GID: r.opts.GID}
+}
+
+const settable = fs.ModePerm | fs.ModeSetgid
+
 func (r *Root) grouped(mode, group fs.FileMode) Perm {
 	if r.opts.GID <= 0 {
 		return Perm{Mode: mode, UID: -1, GID: -1}
@@ -37,7 +49,7 @@ func (r *Root) grouped(mode, group fs.FileMode) Perm {
 }
 
 func (p Perm) check() error {
-	if p.Mode == 0 || p.Mode&^fs.ModePerm != 0 {
+	if p.Mode&fs.ModePerm == 0 || p.Mode&^settable != 0 {
 		return fmt.Errorf("mode %v is not a permission", p.Mode)
 	}
 	if p.UID < -1 || p.GID < -1 {

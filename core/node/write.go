@@ -269,7 +269,7 @@ func (r *Root) setMode(name string, p Perm) error {
 			return r.wrap("set owner of", name, err)
 		}
 	}
-	if info.Mode().Perm() != p.Mode {
+	if info.Mode()&settable != p.Mode {
 		r.step("chmod", name)
 		if err := f.Chmod(p.Mode); err != nil {
 			return r.wrap("set mode of", name, err)

@@ -123,6 +123,9 @@ func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) err
 		if err := r.Apply(ctx, FlipChanges(flips)); err != nil {
 			return err
 		}
+		if err := n.linkTokens(); err != nil {
+			return err
+		}
 		return n.describeActive(ctx)
 	}))
 }

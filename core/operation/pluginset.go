@@ -243,7 +243,11 @@ func (s *PluginSet) stateFolder(entry lockfile.Installed, uid int) (string, erro
 	if os.Geteuid() != 0 {
 		uid = -1
 	}
-	if err := s.Root.Mkdir(kind+"/"+entry.Name, node.Perm{Mode: 0o700, UID: uid, GID: uid}); err != nil {
+	perm := node.Perm{Mode: 0o700, UID: uid, GID: uid}
+	if entry.Kind == plugin.KindTokens {
+		perm = s.Root.Drawer(uid)
+	}
+	if err := s.Root.Mkdir(kind+"/"+entry.Name, perm); err != nil {
 		return "", err
 	}
 	return s.Root.PluginState(entry.Kind, entry.Name), nil

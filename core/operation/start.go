@@ -144,7 +144,10 @@ func (n *Node) installShipped(ctx context.Context) error {
 	_, err := n.Dir.InstallShipped(ctx, n.Programs.Plugins(), pluginsdir.Options{
 		Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(),
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return n.linkTokens()
 }
 
 // bootstrap has every authority made, at once.

@@ -2,10 +2,53 @@ package operation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
+	"mk8s.io/mk/sdk/plugin"
 	"mk8s.io/mk/sdk/tokens"
 )
+
+// tokenFiles are the names under which people know where tokens are.
+func tokenFiles() []string {
+	return []string{"cluster-tokens.txt", "persistent-cluster-tokens.txt", "callback-token.txt", "callback-tokens.txt", "certs-request-tokens.txt"}
+}
+
+// linkTokens puts links to the active tokens plugin's files among the
+// credentials: for people, mk itself never opens them. A file that is there
+// stays: someone wrote it.
+func (n *Node) linkTokens() error {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return err
+	}
+	active, ok := lock.ActiveFor(plugin.KindTokens, "")
+	if !ok {
+		return nil
+	}
+	for _, name := range tokenFiles() {
+		link, target := "credentials/"+name, "../plugins/state/tokens/"+active.Name+"/"+name
+		info, err := n.Root.Lstat(link)
+		if err == nil && info.Mode().Type() != fs.ModeSymlink {
+			continue
+		}
+		var old string
+		if err == nil {
+			old, err = n.Root.Readlink(link)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if old == target {
+			continue
+		}
+		if err := n.Root.Symlink(target, link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Tokens lists the tokens of this node without their secrets, the oldest
 // first; with expired also those that are not good any more. It starts the

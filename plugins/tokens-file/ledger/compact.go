@@ -65,7 +65,7 @@ func (f *file) replace(content []byte, late func() ([]byte, error)) error {
 	}
 	_, err = tmp.Write(content)
 	if err == nil {
-		err = tmp.Chmod(fileMode)
+		err = tmp.Chmod(fileMode(filepath.Dir(f.path)))
 	}
 	if err == nil {
 		err = tmp.Sync()
@@ -93,6 +93,15 @@ func (f *file) replace(content []byte, late func() ([]byte, error)) error {
 		return errors.Join(err, f.reset())
 	}
 	return nil
+}
+
+// fileMode is for the plugin alone, unless the folder hands its group on: then
+// that is the group of those who administer the node, and they may read.
+func fileMode(folder string) fs.FileMode {
+	if info, err := os.Stat(folder); err == nil && info.Mode()&fs.ModeSetgid != 0 {
+		return 0o640
+	}
+	return 0o600
 }
 
 func syncFolder(path string) error {

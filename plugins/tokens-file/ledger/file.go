@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	maxFile  = 256 << 20
-	fileMode = 0o600
+	maxFile = 256 << 20
 	// guard is how much before the place where reading stopped is compared,
 	// to notice that someone has edited the file in place.
 	guard = 4 << 10

@@ -186,6 +186,22 @@ func TestCompactionForgetsTheLongGone(t *testing.T) {
 	}
 }
 
+// TestWhoMayRead: nobody else, or the group that the folder hands on.
+func TestWhoMayRead(t *testing.T) {
+	t.Parallel()
+	for folder, want := range map[os.FileMode]os.FileMode{0o700: 0o600, os.ModeSetgid | 0o710: 0o640} {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, folder); err != nil {
+			t.Fatal(err)
+		}
+		put(t, open(t, dir), record("token"))
+		info, err := os.Stat(filepath.Join(dir, "cluster-tokens.txt"))
+		if err != nil || info.Mode().Perm() != want {
+			t.Errorf("in a folder of %v: %v, %v; want %v", folder, info.Mode(), err, want)
+		}
+	}
+}
+
 func FuzzLines(f *testing.F) {
 	good, err := record("token").encode()
 	if err != nil {
