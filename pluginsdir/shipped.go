@@ -55,6 +55,48 @@ func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*
 	return results, errors.Join(failed...)
 }
 
+// Shipped is a plugin that a release brings.
+type Shipped struct {
+	Manifest *manifest.Manifest
+	Missing  bool // of a version that is not installed
+	Default  bool // it becomes active where nothing is
+}
+
+// PlanShipped says what InstallShipped would install. It reads manifests and
+// changes nothing.
+func (d *Dir) PlanShipped(folder string) ([]Shipped, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plugins that ship with mk: %w", err)
+	}
+	defaults, err := readDefaults(folder)
+	if err != nil {
+		return nil, fmt.Errorf("reading which plugins are the default ones: %w", err)
+	}
+	l, err := d.Lock()
+	if err != nil {
+		return nil, err
+	}
+	var out []Shipped
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		m, _, err := readManifest(filepath.Join(folder, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		id := m.Identity.Identity
+		out = append(out, Shipped{
+			Manifest: m, Missing: sameVersion(l, id) == nil, Default: defaults == nil || slices.Contains(defaults, id.String()),
+		})
+	}
+	return out, nil
+}
+
 // installShipped answers nil where there is nothing to do.
 func (d *Dir) installShipped(ctx context.Context, from, name string, defaults []string, o Options) (*Result, error) {
 	m, raw, err := readManifest(from)

@@ -32,7 +32,11 @@ func (s *session) doReset(c *cli.Context, all bool) error {
 	}
 	err := s.open(c.Command.Name, func(n *operation.Node) error {
 		if s.global.dryRun {
-			return s.showPlan(&operation.Plan{Then: []string{"stop the services", "remove what pods left", "remove " + n.Root.Dir()}})
+			plan, err := n.PlanReset(c.Context)
+			if err != nil {
+				return err
+			}
+			return s.showPlan(plan)
 		}
 		name := ""
 		if n.Record != nil {

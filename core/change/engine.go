@@ -29,6 +29,9 @@ type File struct {
 type Issuer interface {
 	Issue(ctx context.Context, operationID string, wanted []changeset.IssueCertificate) ([]File, error)
 	Trust(authority string, bundle []byte) ([]File, error)
+	// Promise says which files IssueCertificate or SetTrust would write, and, in
+	// words, what into them. It asks nobody.
+	Promise(a changeset.Action) (paths []string, what string, err error)
 }
 
 // Services controls the node's services. A start or restart takes the

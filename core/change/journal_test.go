@@ -170,7 +170,7 @@ func TestPreview(t *testing.T) {
 	}
 	want := []string{
 		"replace", "replace", "create", "nothing", "create", "nothing", "create", "move", "replace", "remove", "nothing",
-		"nothing", "replace", "create", "remove", "nothing", "replace", "create", "remove", "create", "remove", "", "", "",
+		"nothing", "replace", "create", "remove", "nothing", "replace", "create", "remove", "create", "remove", "create", "replace", "",
 	}
 	for i, l := range lines {
 		if l.Effect != want[i] {

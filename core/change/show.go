@@ -17,6 +17,9 @@ type Line struct {
 	// nothing; empty where only doing it tells.
 	Effect string `json:"effect,omitempty"`
 	Why    string `json:"why,omitempty"`
+	// Paths are what on this node it changes, relative to the root folder. Where
+	// only doing it tells, they are globs of what it may change.
+	Paths []string `json:"paths,omitempty"`
 }
 
 // Preview says what applying a ChangeSet would do, each operation seeing what
@@ -27,14 +30,65 @@ func (e *Engine) Preview(cs changeset.ChangeSet) ([]Line, error) {
 	lines := make([]Line, 0, len(cs.Operations))
 	for _, op := range cs.Operations {
 		l := Line{Verb: op.Verb(), Target: op.Target(), Why: op.Why}
-		effect, err := p.effect(op)
-		if err != nil {
+		if err := p.describe(&l, op); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", l.Verb, l.Target, err)
 		}
-		l.Effect = effect
 		lines = append(lines, l)
 	}
 	return lines, nil
+}
+
+// describe fills in what an operation comes down to.
+func (p *planner) describe(l *Line, op changeset.Operation) (err error) {
+	switch a := op.Action.(type) {
+	case *changeset.IssueCertificate, *changeset.SetTrust:
+		return p.promise(l, a)
+	case *changeset.ActivatePlugin:
+		l.Effect, l.Paths = "replace", []string{"plugins/lock.json", "plugins/described/*"}
+		return nil
+	case *changeset.MovePath:
+		l.Paths = []string{a.From, a.To}
+	case *changeset.SetArgument:
+		l.Paths = ownedPaths(a.Service, a.Owner)
+	case *changeset.RemoveArgument:
+		l.Paths = ownedPaths(a.Service, a.Owner)
+	default:
+		if name := target(a); name != "" {
+			l.Paths = []string{name}
+		}
+	}
+	if l.Effect, err = p.effect(op); l.Effect == "nothing" {
+		l.Paths = nil
+	}
+	return err
+}
+
+// ownedPaths are an args file and, for who owns an option, the list of owners.
+func ownedPaths(service, owner string) []string {
+	if owner == "" {
+		return []string{"args/" + service}
+	}
+	return []string{"args/" + service, ownersFile}
+}
+
+// promise is for what others decide: certificates and trust.
+func (p *planner) promise(l *Line, a changeset.Action) error {
+	paths, what, err := p.engine.Issuer.Promise(a)
+	if err != nil {
+		return err
+	}
+	l.Paths, l.Effect = paths, "create"
+	if l.Why == "" {
+		l.Why = what
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	there, err := p.lookCerts(paths[0])
+	if err == nil && there.digest != changeset.Absent {
+		l.Effect = "replace"
+	}
+	return err
 }
 
 // effect plans one operation and compares before and after.

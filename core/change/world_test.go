@@ -267,6 +267,8 @@ func (stubIssuer) Issue(_ context.Context, id string, wanted []changeset.IssueCe
 	return out, nil
 }
 
+func (stubIssuer) Promise(changeset.Action) ([]string, string, error) { return nil, "", nil }
+
 func (stubIssuer) Trust(authority string, bundle []byte) ([]File, error) {
 	return []File{{Path: "certs/" + authority + ".crt", Content: bundle, Mode: 0o644}}, nil
 }

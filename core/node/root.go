@@ -95,6 +95,24 @@ func Open(dir string, o Options) (*Root, error) {
 	return r, nil
 }
 
+// Nowhere is the root of a node that does not exist: nothing is in it, and
+// nothing can be put there. A dry run of what makes the node looks at it.
+func Nowhere(dir string, o Options) (*Root, error) {
+	if err := checkDir(dir); err != nil {
+		return nil, fmt.Errorf("name the node at %q: %w", dir, err)
+	}
+	// A folder that is removed while it is open stays empty.
+	empty, err := os.MkdirTemp("", "mk-")
+	if err != nil {
+		return nil, fmt.Errorf("name the node at %s: %w", dir, err)
+	}
+	root, err := os.OpenRoot(empty)
+	if err = errors.Join(err, os.Remove(empty)); err != nil {
+		return nil, fmt.Errorf("name the node at %s: %w", dir, err)
+	}
+	return &Root{dir: dir, fs: root, opts: o}, nil
+}
+
 // Close releases the folder. The Root's path methods stay usable.
 func (r *Root) Close() error {
 	if err := r.fs.Close(); err != nil {

@@ -110,7 +110,12 @@ func (n *Node) PlanAddon(ctx context.Context, o AddonOptions) (plugin.Answer, er
 	if err != nil {
 		return plugin.Answer{}, err
 	}
-	return n.asker(p, who, o)(ctx, plugin.Call{})
+	answer, err := n.asker(p, who, o)(ctx, plugin.Call{})
+	if err != nil {
+		return plugin.Answer{}, err
+	}
+	answer.Changes = ownInventories(answer.Changes, who)
+	return answer, n.checkGrants(answer.Changes, who)
 }
 
 func (n *Node) asker(p addons.Plugin, who plugin.Identity, o AddonOptions) func(context.Context, plugin.Call) (plugin.Answer, error) {

@@ -30,7 +30,7 @@ type child struct {
 	Mk      string // stands for the program mk: plugins lie beside it
 	Command string
 	KillAt  int64  // before which step it kills itself; 0 is never
-	Count   string // file that gets the number of steps, if it comes to the end
+	Count   string // file that gets the number of steps, if it comes to the end; of a dry run, what it shows
 }
 
 func TestMain(m *testing.M) {
@@ -64,8 +64,12 @@ func runChild(spec string) (err error) {
 		}
 	})
 	if c.Command == "dry start" {
-		_, err := PlanStart(context.Background(), o, StartOptions{Name: "n1", Address: "10.9.8.7"})
-		return err
+		plan, err := PlanStart(context.Background(), o, StartOptions{Name: "n1", Address: "10.9.8.7"})
+		if err != nil || c.Count == "" {
+			return err
+		}
+		data, err := json.Marshal(plan)
+		return errors.Join(err, os.WriteFile(c.Count, data, 0o600))
 	}
 	n, err := c.open(o)
 	if err != nil {

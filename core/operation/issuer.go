@@ -41,6 +41,8 @@ type Issuer struct {
 	KeyType pki.KeyType
 	Plugins Plugins
 	Now     func() time.Time
+	// Signer names the plugin that signs for an authority, without asking it.
+	Signer func(authority string) string
 	// Floor is when mk was built: the clock cannot be earlier.
 	Floor time.Time
 
@@ -443,34 +445,4 @@ func configName(profile string, auth node.Auth) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// Trust gives the files of an authority's bundle.
-func (i *Issuer) Trust(authority string, bundle []byte) ([]change.File, error) {
-	if _, err := pki.ParseBundle(bundle); err != nil {
-		return nil, err
-	}
-	switch authority {
-	case certs.Kubernetes:
-		return []change.File{
-			{Path: kubernetesTrust, Content: bundle, Mode: 0o644},
-			{Path: clientTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644},
-		}, nil
-	case certs.FrontProxy:
-		return []change.File{{Path: frontProxyTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
-	case certs.Datastore:
-		return []change.File{{Path: datastoreTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
-	}
-	return nil, fmt.Errorf("authority %q is unknown", authority)
-}
-
-// clientBundle is what verifies clients, where the authority has said that it
-// differs from what verifies servers.
-func (i *Issuer) clientBundle(authority string, bundle []byte) []byte {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if a, ok := i.trust[authority]; ok && len(a.ClientBundle) > 0 {
-		return a.ClientBundle
-	}
-	return bundle
 }

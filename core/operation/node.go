@@ -88,7 +88,7 @@ var ErrNoNode = errors.New("no node was ever started here")
 // wire connects what an operation uses; the record may be set later.
 func (n *Node) wire() {
 	owner := lock.Owner{PID: os.Getpid(), User: n.User, Verb: n.Verb, Since: n.Now()}
-	n.Issuer = &Issuer{Root: n.Root, Record: n.Record, Plugins: n.Plugins, Now: n.Now, Floor: n.Built, KeyType: n.keyType()}
+	n.Issuer = &Issuer{Root: n.Root, Record: n.Record, Plugins: n.Plugins, Now: n.Now, Floor: n.Built, KeyType: n.keyType(), Signer: n.signer}
 	n.Engine = &change.Engine{
 		Root: n.Root, Owner: owner, Issuer: n.Issuer, Services: &serviceChanges{n}, Objects: &objectChanges{n},
 		Plugins: &pluginChanges{n}, Progress: n.detail, Waiting: n.Waiting, Step: n.Step,

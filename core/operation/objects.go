@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -26,6 +27,24 @@ func checkObjects(manifests []byte, grants []plugin.ObjectGrant) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ownInventories puts a plugin's name before those of its inventories, so that
+// no plugin applies or deletes under another's, or under mk's own.
+func ownInventories(cs changeset.ChangeSet, by plugin.Identity) changeset.ChangeSet {
+	own := func(name string) string { return by.Kind + "-" + by.Name + "." + name }
+	out := changeset.ChangeSet{Operations: slices.Clone(cs.Operations)}
+	for i, op := range out.Operations {
+		switch a := op.Action.(type) {
+		case *changeset.ApplyManifests:
+			b := *a
+			b.Inventory = own(a.Inventory)
+			out.Operations[i].Action = &b
+		case *changeset.DeleteManifests:
+			out.Operations[i].Action = &changeset.DeleteManifests{Inventory: own(a.Inventory)}
+		}
+	}
+	return out
 }
 
 func covers(g plugin.ObjectGrant, r kube.Ref) bool {

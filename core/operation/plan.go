@@ -11,7 +11,6 @@ import (
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/change"
-	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/pluginsdir/lockfile"
@@ -74,34 +73,6 @@ func (n *Node) DryUse(kind, name, constraint, authority string) (*Plan, error) {
 		return nil, err
 	}
 	return n.preview(FlipChanges(flips))
-}
-
-// PlanStart is the plan of a start. It reads, and asks no plugin: the
-// authorities' and the datastore's answers stand as the steps that follow.
-func PlanStart(ctx context.Context, options Options, o StartOptions) (*Plan, error) {
-	if err := Preflight(ctx, options, o); err != nil {
-		return nil, err
-	}
-	then := []string{"start the services", "wait for the API server", "write what the cluster is", "wait for the node"}
-	n, err := OpenNode(options)
-	if err != nil && !errors.Is(err, ErrNoNode) {
-		return nil, err
-	}
-	if err == nil {
-		defer n.Close() //nolint:errcheck // nothing was started
-		if n.started() {
-			return &Plan{Then: then}, nil
-		}
-	}
-	p := &Plan{Changes: []change.Line{{Verb: "make folder", Target: options.Root, Effect: "create"}}}
-	for _, name := range certs.Names() {
-		p.Changes = append(p.Changes, change.Line{Verb: "make authority", Target: name, Effect: "create"})
-	}
-	for _, profile := range append(nodeProfiles(node.ControlPlane), pki.DatastoreMember, pki.DatastoreClient) {
-		p.Changes = append(p.Changes, change.Line{Verb: "issue certificate", Target: profile, Effect: "create"})
-	}
-	p.Then = append([]string{"install the plugins", "ask the clustering plugin for the datastore", "write the node's files"}, then...)
-	return p, nil
 }
 
 // ServiceNames resolves names and aliases of services.

@@ -33,13 +33,13 @@ func (n *Node) Reset(ctx context.Context) error {
 			return err
 		}
 	}
-	entries, err := n.Root.ReadDir(".")
+	names, err := n.resetNames()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, e := range entries {
-		errs = append(errs, n.Root.RemoveAll(e.Name()))
+	for _, name := range names {
+		errs = append(errs, n.Root.RemoveAll(name))
 	}
 	// The kubelet makes these wherever its root folder is. Only what is empty
 	// goes: another node's or somebody else's stays.

@@ -252,7 +252,7 @@ func (r *Run) Ask(ctx context.Context, question string, by plugin.Identity,
 		if err := r.check(answer.Changes, by); err != nil {
 			return fmt.Errorf("%s: %w", by, err)
 		}
-		cs := answer.Changes
+		cs := ownInventories(answer.Changes, by)
 		if with != nil {
 			if cs, err = with(cs); err != nil {
 				return err

@@ -83,6 +83,19 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 
 // identify writes the node's record.
 func (n *Node) identify(ctx context.Context, o StartOptions) error {
+	rec, err := n.newRecord(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := n.Root.SaveRecord(rec); err != nil {
+		return err
+	}
+	n.setRecord(rec)
+	return nil
+}
+
+// newRecord is the record that a first start writes.
+func (n *Node) newRecord(ctx context.Context, o StartOptions) (*node.Record, error) {
 	rec := n.Record
 	if rec == nil {
 		name := o.Name
@@ -102,17 +115,10 @@ func (n *Node) identify(ctx context.Context, o StartOptions) error {
 	set(&rec.Network.CNI, o.CNI)
 	set((*string)(&rec.Auth), o.Auth)
 	if err := n.addresses(ctx, rec, o.Address); err != nil {
-		return err
+		return nil, err
 	}
 	rec.Installed = n.Version
-	if err := rec.Check(); err != nil {
-		return err
-	}
-	if err := n.Root.SaveRecord(rec); err != nil {
-		return err
-	}
-	n.setRecord(rec)
-	return nil
+	return rec, rec.Check()
 }
 
 // addresses finds the address that other nodes use, and all that certificates
@@ -197,7 +203,7 @@ func (n *Node) configure(ctx context.Context, r *Run) error {
 	return r.Ask(ctx, "init", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
 		return c.Init(ctx, clustering.InitRequest{Call: call, Node: facts})
 	}, func(cs changeset.ChangeSet) (changeset.ChangeSet, error) {
-		own, err := n.ownFiles(ctx, r)
+		own, err := n.ownFiles(ctx, func(add func(changeset.Action)) error { return n.addTokens(ctx, r, add) })
 		return changeset.ChangeSet{Operations: append(own, cs.Operations...)}, err
 	})
 }
@@ -215,8 +221,10 @@ func (n *Node) grantsOf(who plugin.Identity) (plugin.Grants, error) {
 	return plugin.Grants{}, fmt.Errorf("%s %s is not installed", who, who.Version)
 }
 
-// ownFiles are the operations that the core adds to a first start.
-func (n *Node) ownFiles(ctx context.Context, r *Run) ([]changeset.Operation, error) {
+// ownFiles are the operations that the core adds to a first start. What the
+// authorities are is remembered already; tokens adds what the tokens plugin
+// answers.
+func (n *Node) ownFiles(ctx context.Context, tokens func(add func(changeset.Action)) error) ([]changeset.Operation, error) {
 	var ops []changeset.Operation
 	add := func(a changeset.Action) { ops = append(ops, changeset.Operation{Action: a}) }
 	for _, f := range defaults.Folders() {
@@ -242,7 +250,7 @@ func (n *Node) ownFiles(ctx context.Context, r *Run) ([]changeset.Operation, err
 		add(&changeset.IssueCertificate{Profile: p})
 	}
 	if n.Record.Auth == node.Token {
-		if err := n.addTokens(ctx, r, add); err != nil {
+		if err := tokens(add); err != nil {
 			return nil, err
 		}
 	}

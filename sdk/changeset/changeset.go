@@ -168,7 +168,8 @@ type ApplyManifests struct {
 	Secret    bool   `json:"secret,omitempty"`
 }
 
-// DeleteManifests deletes all objects of an inventory.
+// DeleteManifests deletes all objects of an inventory. Inventories are the
+// plugin's own: another plugin's of the same name is another inventory.
 type DeleteManifests struct {
 	Inventory string `json:"inventory"`
 }

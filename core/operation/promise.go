@@ -1,0 +1,75 @@
+package operation
+
+import (
+	"fmt"
+
+	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/sdk/certs"
+	"mk8s.io/mk/sdk/changeset"
+)
+
+// Promise says which files an operation would write, and what into them.
+func (i *Issuer) Promise(a changeset.Action) ([]string, string, error) {
+	if t, ok := a.(*changeset.SetTrust); ok {
+		return trustFiles(t.Authority), "", nil
+	}
+	w, ok := a.(*changeset.IssueCertificate)
+	if !ok {
+		return nil, "", nil
+	}
+	p, err := pki.Find(w.Profile)
+	if err != nil {
+		return nil, "", err
+	}
+	life := w.Life
+	if life == 0 {
+		life = p.MaxLife
+	}
+	who := "another node"
+	if w.Peer == "" {
+		who = i.Signer(string(p.Authority))
+	}
+	paths := []string{p.CertFile(), p.KeyFile()}
+	if name, ok := configName(p.Name, i.Record.Auth); ok {
+		paths = append(paths, "credentials/"+name)
+	}
+	return paths, fmt.Sprintf("‹certificate %s, %d days, by %s›", p.Name, int(life.Hours()/24), who), nil
+}
+
+// trustFiles are where an authority's bundles stand.
+func trustFiles(authority string) []string {
+	return map[string][]string{
+		certs.Kubernetes: {kubernetesTrust, clientTrust}, certs.FrontProxy: {frontProxyTrust}, certs.Datastore: {datastoreTrust},
+	}[authority]
+}
+
+// Trust gives the files of an authority's bundle.
+func (i *Issuer) Trust(authority string, bundle []byte) ([]change.File, error) {
+	if _, err := pki.ParseBundle(bundle); err != nil {
+		return nil, err
+	}
+	switch authority {
+	case certs.Kubernetes:
+		return []change.File{
+			{Path: kubernetesTrust, Content: bundle, Mode: 0o644},
+			{Path: clientTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644},
+		}, nil
+	case certs.FrontProxy:
+		return []change.File{{Path: frontProxyTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
+	case certs.Datastore:
+		return []change.File{{Path: datastoreTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
+	}
+	return nil, fmt.Errorf("authority %q is unknown", authority)
+}
+
+// clientBundle is what verifies clients, where the authority has said that it
+// differs from what verifies servers.
+func (i *Issuer) clientBundle(authority string, bundle []byte) []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if a, ok := i.trust[authority]; ok && len(a.ClientBundle) > 0 {
+		return a.ClientBundle
+	}
+	return bundle
+}
