@@ -14,6 +14,7 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
@@ -185,12 +186,8 @@ func classifyNode(err error) *problem {
 	if e, ok := errors.AsType[*kube.NotReadyError](err); ok {
 		return &problem{Reason: "NOT_READY", Message: "the API server is not ready", Why: e.Error(), exit: exitNotReady, Next: []string{"mk status"}}
 	}
-	if e, ok := errors.AsType[*operation.PortError](err); ok {
-		why := "the node needs it for " + e.For
-		if e.By != "" {
-			why += "; it is held by " + e.By + ": is another Kubernetes on this machine?"
-		}
-		return &problem{Reason: "PORT_TAKEN", Message: e.Error(), Why: why, exit: exitFailed, state: unchanged, Next: []string{"stop it, then: sudo mk start"}}
+	if p := classifyMachine(err); p != nil {
+		return p
 	}
 	switch {
 	case errors.Is(err, operation.ErrNoNode):
@@ -207,6 +204,32 @@ func classifyNode(err error) *problem {
 			Next: []string{"make room, then the same command again"}}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &problem{Reason: "TIMEOUT", Message: "it took too long", Why: err.Error(), exit: exitNotReady, Next: []string{"mk status"}}
+	}
+	return nil
+}
+
+// classifyMachine knows what else on the machine is in a node's way.
+func classifyMachine(err error) *problem {
+	next := func(f *neighbour.Found) []string {
+		if f == nil || f.Stop == "" {
+			return []string{"stop it, then: sudo mk start"}
+		}
+		return []string{f.Stop + "     then  sudo mk start"}
+	}
+	if e, ok := errors.AsType[*operation.PortError](err); ok {
+		why := "the node needs it for " + e.For
+		switch {
+		case e.Kubernetes != nil:
+			why = "by " + e.Kubernetes.String() + ": another Kubernetes runs on this machine"
+		case e.By != "":
+			why += "; it is held by " + e.By
+		}
+		return &problem{Reason: "PORT_TAKEN", Message: e.Error(), Why: why, exit: exitFailed, state: unchanged, Next: next(e.Kubernetes)}
+	}
+	if e, ok := errors.AsType[*operation.NeighbourError](err); ok {
+		return &problem{Reason: "OTHER_KUBERNETES", Message: "another Kubernetes runs on this machine", exit: exitFailed, state: unchanged,
+			Why:  e.Found.String() + "; both would write the same packet filter and own the same ports",
+			Next: append(next(&e.Found), "or, where you know that they do not meet: MK_ACCEPT_MICROK8S=true")}
 	}
 	return nil
 }

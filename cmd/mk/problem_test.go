@@ -15,6 +15,7 @@ import (
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/pluginhost"
@@ -27,9 +28,12 @@ import (
 // their golden file.
 func messages(ctx context.Context) map[string]error {
 	since := time.Date(2026, 11, 23, 3, 12, 0, 0, time.UTC)
+	snap := &neighbour.Found{Name: "the snap microk8s", PID: 811, Process: "/snap/microk8s/9/kubelite", Ports: []int{16443}, Stop: "sudo snap stop --disable microk8s"}
 	return map[string]error{
-		"needs-root": needsRoot(&fs.PathError{Op: "open", Path: "/var/lib/mk/node.json", Err: syscall.EACCES}, 1000),
-		"port-taken": fmt.Errorf("start: %w", &operation.PortError{Port: 16443, For: "the API server", By: "kubelite (pid 811)"}),
+		"needs-root":         needsRoot(&fs.PathError{Op: "open", Path: "/var/lib/mk/node.json", Err: syscall.EACCES}, 1000),
+		"port-taken":         fmt.Errorf("start: %w", &operation.PortError{Port: 10250, For: "the kubelet", By: "/usr/bin/nginx (pid 12)"}),
+		"port-of-another":    fmt.Errorf("start: %w", &operation.PortError{Port: 16443, For: "the API server", By: "kubelite (pid 811)", Kubernetes: snap}),
+		"another-kubernetes": fmt.Errorf("start: %w", &operation.NeighbourError{Found: *snap}),
 		"not-ready": fmt.Errorf("start: %w", &operation.NotReadyError{Service: "kubelite", State: "restarting", Restarts: 6,
 			LastError: `open /var/lib/mk/certs/server.key: no such file`, Err: context.DeadlineExceeded}),
 		"plugin-integrity": fmt.Errorf("ask certs/stepca: %w", &pluginhost.IntegrityError{

@@ -22,6 +22,7 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/netinfo"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
@@ -89,7 +90,7 @@ func (r *Report) parts() map[string]part {
 		"machine.txt":       func(context.Context) ([]byte, error) { return machine(), nil },
 		"disk.txt":          func(context.Context) ([]byte, error) { return disks() },
 		"others.json": func(context.Context) ([]byte, error) {
-			return indent(OtherKubernetes(n.Root.Dir(), n.Programs.Dir()), nil)
+			return indent(neighbour.Kubernetes(n.Root.Dir(), n.Programs.Dir()), nil)
 		},
 		"firewall.txt": func(ctx context.Context) ([]byte, error) { return rules(ctx), nil },
 		"network.json": func(ctx context.Context) ([]byte, error) { return indent(netinfo.Read(ctx)) },

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/netinfo"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
@@ -50,9 +51,9 @@ func networkFindings(ctx context.Context, n *operation.Node) []Finding {
 		out = append(out, Finding{Area: "network", What: "the firewall drops what is forwarded by default (FORWARD DROP)", Why: "pods may not reach others",
 			Next: "iptables -P FORWARD ACCEPT"})
 	}
-	for _, f := range OtherKubernetes(n.Root.Dir(), n.Programs.Dir()) {
-		out = append(out, Finding{Area: "network", Serious: len(f.Ports) > 0, What: "another Kubernetes is on this machine: " + f.Name,
-			Why: strings.TrimSpace(fmt.Sprintf("%s pid %d ports %v", f.Process, f.PID, f.Ports))})
+	for _, f := range neighbour.Kubernetes(n.Root.Dir(), n.Programs.Dir()) {
+		out = append(out, Finding{Area: "network", Serious: len(f.Ports) > 0, What: "another Kubernetes is on this machine: " + f.String(),
+			Why: fmt.Sprintf("%s listens on %v", f.Process, f.Ports), Next: f.Stop})
 	}
 	return out
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/plugin"
@@ -21,10 +22,11 @@ import (
 const minFree = 2 << 30
 
 // Preflight finds what would keep a first start from succeeding, before
-// anything is written. A node that exists already is not looked at.
+// anything is written. Where a node exists already, only another Kubernetes is
+// looked for: everything else is that node's own by now.
 func Preflight(ctx context.Context, o Options, s StartOptions) error {
 	if _, err := os.Stat(filepath.Join(o.Root, "node.json")); err == nil {
-		return nil
+		return noNeighbour(o)
 	}
 	if err := pki.CheckClock(o.Now(), o.Built); err != nil {
 		return err
@@ -46,7 +48,10 @@ func Preflight(ctx context.Context, o Options, s StartOptions) error {
 	if err := freeSpace(o.Root); err != nil {
 		return err
 	}
-	return freePorts(ctx)
+	if err := freePorts(ctx, o.Root); err != nil {
+		return err
+	}
+	return noNeighbour(o)
 }
 
 // passable checks the folders above the root: plugins run as users of their
@@ -108,70 +113,90 @@ func freeSpace(dir string) error {
 	}
 }
 
-// ports are those that a node listens on.
-func ports() map[int]string {
-	return map[int]string{
-		16443: "the API server", 10250: "the kubelet", 12379: "the datastore", 2380: "the datastore's peers",
-		10257: "the controller manager", 10259: "the scheduler", 10256: "kube-proxy", 10249: "kube-proxy", 10248: "the kubelet",
+// port is one that a node listens on, and for what.
+type port struct {
+	number int
+	what   string
+}
+
+func ports() []port {
+	return []port{
+		{16443, "the API server"}, {10250, "the kubelet"}, {12379, "the datastore"}, {2380, "the datastore's peers"},
+		{10257, "the controller manager"}, {10259, "the scheduler"}, {10256, "kube-proxy"}, {10249, "kube-proxy"}, {10248, "the kubelet"},
 	}
 }
 
-// freePorts finds who else listens where the node would: most often another
-// Kubernetes.
-func freePorts(ctx context.Context) error {
-	for port, what := range ports() {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+// freePorts finds who else listens where the node would.
+func freePorts(ctx context.Context, root string) error {
+	for _, p := range ports() {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(p.number)))
 		if err == nil {
 			if err := l.Close(); err != nil {
-				return fmt.Errorf("look at port %d: %w", port, err)
+				return fmt.Errorf("look at port %d: %w", p.number, err)
 			}
 			continue
 		}
 		if !errors.Is(err, unix.EADDRINUSE) {
-			return fmt.Errorf("look at port %d: %w", port, err)
+			return fmt.Errorf("look at port %d: %w", p.number, err)
 		}
-		return &PortError{Port: port, For: what, By: holder(port)}
+		return portTaken(p, root)
 	}
 	return nil
 }
 
+// portTaken says by whom, and of which Kubernetes that is.
+func portTaken(p port, root string) error {
+	e := &PortError{Port: p.number, For: p.what}
+	holder, known := neighbour.PortHolders(p.number)[p.number]
+	if known {
+		e.By = holder.String()
+	}
+	for _, f := range neighbour.Kubernetes(root) {
+		if known && f.PID == holder.PID {
+			e.Kubernetes = &f
+		}
+	}
+	return e
+}
+
 // PortError says that a port is taken, and by whom.
 type PortError struct {
-	Port int
-	For  string
-	By   string // program and pid; empty where nobody says
+	Port       int
+	For        string
+	By         string           // program and pid; empty where nobody says
+	Kubernetes *neighbour.Found // whose program that is, where it is one of Kubernetes
 }
 
 // Error names the port.
 func (e *PortError) Error() string { return fmt.Sprintf("port %d is taken", e.Port) }
 
-// holder finds the process that listens on a port.
-func holder(port int) string {
-	inodes := map[string]bool{}
-	for _, f := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		suffix := fmt.Sprintf(":%04X", port)
-		for line := range strings.Lines(string(data)) {
-			fields := strings.Fields(line)
-			if len(fields) > 9 && strings.HasSuffix(fields[1], suffix) && fields[3] == "0A" {
-				inodes["socket:["+fields[9]+"]"] = true
-			}
+// NeighbourError says that another Kubernetes runs on this machine.
+type NeighbourError struct{ Found neighbour.Found }
+
+// Error names it.
+func (e *NeighbourError) Error() string {
+	return "another Kubernetes runs on this machine: " + e.Found.String()
+}
+
+// noNeighbour refuses a machine on which another Kubernetes runs, unless the
+// settings accept it: both write the packet filter and own the same ports.
+func noNeighbour(o Options) error {
+	set, _, err := readSettings(o)
+	if err != nil {
+		return err
+	}
+	accept, err := set.Get("accept-microk8s")
+	if err != nil {
+		return err
+	}
+	ours := []string{o.Root}
+	if p, err := node.FindPrograms(o.Executable); err == nil {
+		ours = append(ours, p.Dir())
+	}
+	for _, f := range neighbour.Kubernetes(ours...) {
+		if f.PID != 0 && accept.Value != "true" {
+			return &NeighbourError{f}
 		}
 	}
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err != nil || !inodes[target] {
-			continue
-		}
-		pid := strings.Split(fd, "/")[2]
-		exe, err := os.Readlink("/proc/" + pid + "/exe")
-		if err != nil {
-			exe = "a process"
-		}
-		return fmt.Sprintf("%s (pid %s)", exe, pid)
-	}
-	return ""
+	return nil
 }

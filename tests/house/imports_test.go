@@ -129,7 +129,7 @@ func floors() [][]string {
 		{"defaults", "remains", "apiproxy"},
 		{"service", "kube", "datastore", "args", "netinfo", "pki", "kubeconfig", "settings"},
 		{"node"},
-		{"lock", "version", "joinstring"},
+		{"lock", "neighbour", "version", "joinstring"},
 	}
 }
 

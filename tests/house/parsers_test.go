@@ -27,7 +27,7 @@ func parsers() []reads {
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
 		{"core/joinstring", []string{"Parse"}, []string{"FuzzParse"}},
 		{"core/lock", nil, []string{"FuzzOwner"}},
-		{"core/observe", nil, []string{"FuzzListening"}},
+		{"core/neighbour", nil, []string{"FuzzListening"}},
 		{"core/node", []string{"ParseRecord", "LoadRecord"}, []string{"FuzzRecord"}},
 		{"core/change", nil, []string{"FuzzReadJournal"}},
 		{"core/pluginhost", nil, []string{"FuzzLog"}},
