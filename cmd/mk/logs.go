@@ -1,21 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"slices"
-	"strings"
+	"iter"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/service/logfile"
 )
 
 // lastLines is how much is shown of each log where --since does not say.
@@ -24,173 +16,119 @@ const lastLines = 100
 func (s *session) logs() *cli.Command {
 	return &cli.Command{
 		Name: "logs", Aliases: []string{"log"}, Usage: "show the logs of services", ArgsUsage: "[SERVICE...]",
-		Description: "mk logs kubelite -f\nmk logs --since 5m", UsageText: exitsRead,
+		Description: "mk logs kubelite -f\nmk logs --since 5m --level warning", UsageText: exitsRead,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as lines are written"},
-			&cli.DurationFlag{Name: "since", Usage: "only files written to within this `TIME`, as a whole"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as lines are written, past rotation"},
+			&cli.DurationFlag{Name: "since", Usage: "all lines written within this `TIME`, rotated ones too"},
 			&cli.StringFlag{Name: "level", Usage: "only lines of this level and above: info, warning or error", Value: "info"},
 		},
 		Action: func(c *cli.Context) error {
-			keep, err := levelFilter(c.String("level"))
-			if err != nil {
+			v := logView{s: s, follow: c.Bool("follow"), since: c.Duration("since"), now: time.Now()}
+			var err error
+			if v.level, err = levelOf(c.String("level")); err != nil {
 				return err
 			}
+			if v.since < 0 {
+				return usage("--since cannot be %s: it is how long ago", v.since)
+			}
+			if v.follow && s.documents() {
+				return usage("mk logs -f has no end, so it cannot be one document: leave -f or -o out")
+			}
 			return s.open("logs", func(n *operation.Node) error {
-				names, err := n.LogNames(c.Args().Slice())
-				if err != nil {
+				if v.names, err = n.LogNames(c.Args().Slice()); err != nil {
 					return usage("%s", err.Error())
 				}
-				return s.showLogs(c, n, names, keep)
+				return v.show(c, n)
 			})
 		},
 	}
 }
 
-// levelFilter keeps lines that look like a level or worse; how a level looks
-// depends on the program.
-func levelFilter(level string) (func(string) bool, error) {
-	bad := []string{"level=error", "level=fatal", "[ERROR]", `"level":"error"`, `"level":"fatal"`, "panic:"}
-	warn := append(slices.Clone(bad), "level=warn", "[WARN]", `"level":"warn"`)
-	match := func(marks []string, klog string) func(string) bool {
-		return func(line string) bool {
-			if len(line) > 1 && strings.ContainsRune(klog, rune(line[0])) && line[1] >= '0' && line[1] <= '9' {
-				return true
-			}
-			return slices.ContainsFunc(marks, func(m string) bool { return strings.Contains(line, m) })
+func levelOf(word string) (logfile.Level, error) {
+	for _, l := range []logfile.Level{logfile.Info, logfile.Warning, logfile.Error} {
+		if l.String() == word {
+			return l, nil
 		}
 	}
-	switch level {
-	case "info":
-		return func(string) bool { return true }, nil
-	case "warning":
-		return match(warn, "WEF"), nil
-	case "error":
-		return match(bad, "EF"), nil
-	}
-	return nil, usage("--level %q is not one of info, warning, error", level)
+	return 0, usage("--level %q is not one of info, warning, error", word)
 }
 
-func (s *session) showLogs(c *cli.Context, n *operation.Node, names []string, keep func(string) bool) error {
-	for _, name := range names {
+// logView is what of the logs is shown.
+type logView struct {
+	s      *session
+	names  []string
+	follow bool
+	since  time.Duration
+	level  logfile.Level
+	now    time.Time
+}
+
+// logLine is a line of a log, for programs.
+type logLine struct {
+	Service string    `json:"service"`
+	Time    time.Time `json:"time,omitzero"`
+	Level   string    `json:"level"`
+	Text    string    `json:"text"`
+}
+
+func (v *logView) keep(e logfile.Entry) bool { return e.Level >= v.level }
+
+func (v *logView) show(c *cli.Context, n *operation.Node) error {
+	readers := map[string]*logfile.Reader{}
+	var logs []iter.Seq2[logfile.Entry, error]
+	for _, name := range v.names {
 		path := n.Root.Logs(name)
-		info, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		readers[path] = logfile.NewReader(name, v.now)
+		log, err := v.log(path, logfile.NewReader(name, v.now))
 		if err != nil {
-			return fmt.Errorf("read the log of %s: %w", name, err)
-		}
-		if d := c.Duration("since"); d > 0 && time.Since(info.ModTime()) > d {
-			continue
-		}
-		prefix := ""
-		if len(names) > 1 {
-			prefix = name + " | "
-		}
-		if err := s.showLog(path, prefix, c.Duration("since") > 0, keep); err != nil {
 			return err
 		}
+		logs = append(logs, log)
 	}
-	if !c.Bool("follow") {
+	lines := []logLine{}
+	for e, err := range logfile.Merge(logs...) {
+		switch {
+		case err != nil:
+			return err
+		case !v.keep(e):
+		case v.s.documents():
+			lines = append(lines, logLine{e.Service, e.Time.UTC(), e.Level.String(), e.Text})
+		default:
+			v.print(e)
+		}
+	}
+	if v.s.documents() {
+		return v.s.document(lines)
+	}
+	if !v.follow {
 		return nil
 	}
-	return s.followLogs(c.Context, n, names, keep)
+	return logfile.Follow(c.Context, n.Root.Path("var/log"), readers, func(e logfile.Entry) {
+		if v.keep(e) {
+			v.print(e)
+		}
+	})
 }
 
-// showLog prints the end of a log, or all of it.
-func (s *session) showLog(path, prefix string, whole bool, keep func(string) bool) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("read a log: %w", err)
+// log is what is shown of one log before it is followed.
+func (v *logView) log(path string, r *logfile.Reader) (iter.Seq2[logfile.Entry, error], error) {
+	if v.since > 0 {
+		return logfile.Since(path, r, v.now.Add(-v.since)), nil
 	}
-	defer f.Close() //nolint:errcheck // only read
-	var lines []string
-	sc := bufio.NewScanner(f)
-	sc.Buffer(make([]byte, 64<<10), 4<<20)
-	for sc.Scan() {
-		if !keep(sc.Text()) {
-			continue
-		}
-		lines = append(lines, sc.Text())
-		if !whole && len(lines) > 2*lastLines {
-			lines = slices.Clone(lines[len(lines)-lastLines:])
-		}
-	}
-	if err := sc.Err(); err != nil {
-		return fmt.Errorf("read the log %s: %w", path, err)
-	}
-	if !whole {
-		lines = lines[max(0, len(lines)-lastLines):]
-	}
-	for _, line := range lines {
-		s.printf("%s%s\n", prefix, printable(line))
-	}
-	return nil
-}
-
-// followLogs prints what is written from now on. It sleeps between writes.
-func (s *session) followLogs(ctx context.Context, n *operation.Node, names []string, keep func(string) bool) error {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch the logs: %w", err)
-	}
-	defer w.Close() //nolint:errcheck // the process ends with it
-	at := map[string]int64{}
-	prefix := map[string]string{}
-	for _, name := range names {
-		path := n.Root.Logs(name)
-		if info, err := os.Stat(path); err == nil {
-			at[path] = info.Size()
-		}
-		if len(names) > 1 {
-			prefix[path] = name + " | "
-		}
-	}
-	if err := w.Add(n.Root.Path("var/log")); err != nil {
-		return fmt.Errorf("watch the logs: %w", err)
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-w.Errors:
-			return fmt.Errorf("watch the logs: %w", err)
-		case e := <-w.Events:
-			if _, ours := at[e.Name]; !ours || !e.Has(fsnotify.Write) {
-				continue
+	last, err := logfile.Last(path, r, lastLines, v.keep)
+	return func(yield func(logfile.Entry, error) bool) {
+		for _, e := range last {
+			if !yield(e, nil) {
+				return
 			}
-			next, err := s.printFrom(e.Name, at[e.Name], prefix[e.Name], keep)
-			if err != nil {
-				return err
-			}
-			at[e.Name] = next
 		}
-	}
+	}, err
 }
 
-// printFrom prints a log from an offset; a shorter file was rotated.
-func (s *session) printFrom(path string, from int64, prefix string, keep func(string) bool) (int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return from, fmt.Errorf("follow a log: %w", err)
+func (v *logView) print(e logfile.Entry) {
+	prefix := ""
+	if len(v.names) > 1 {
+		prefix = e.Service + " | "
 	}
-	defer f.Close() //nolint:errcheck // only read
-	info, err := f.Stat()
-	if err != nil {
-		return from, fmt.Errorf("follow a log: %w", err)
-	}
-	if info.Size() < from {
-		from = 0
-	}
-	data, err := io.ReadAll(io.NewSectionReader(f, from, min(info.Size()-from, 8<<20)))
-	if err != nil {
-		return from, fmt.Errorf("follow a log: %w", err)
-	}
-	end := strings.LastIndexByte(string(data), '\n') + 1
-	for line := range strings.Lines(string(data[:end])) {
-		if line = strings.TrimRight(line, "\n"); keep(line) {
-			s.printf("%s%s\n", prefix, printable(line))
-		}
-	}
-	return from + int64(end), nil
+	v.s.printf("%s%s\n", prefix, printable(e.Text))
 }

@@ -34,7 +34,7 @@ func parsers() []reads {
 		{"core/pki", []string{"ParseConf"}, []string{"FuzzConf"}},
 		{"core/pki", []string{"ParseCSR"}, []string{"FuzzCSR"}},
 		{"core/pki", []string{"ParseCertificate", "ParseSent", "ParseBundle", "Inspect", "InspectBundle", "ParseKey"}, []string{"FuzzCertificate"}},
-		{"core/service/logfile", nil, []string{"FuzzPickError"}},
+		{"core/service/logfile", nil, []string{"FuzzPickError", "FuzzEntry"}},
 		{"core/service/process", nil, []string{"FuzzParseStat"}},
 		{"core/service/supervisor", nil, []string{"FuzzParseState"}},
 		{"core/service/systemd", nil, []string{"FuzzQuote", "FuzzParseDefinitions"}},

@@ -137,10 +137,12 @@ func copyTo(path string, from *os.File) (int64, error) {
 	return n, nil
 }
 
+// block is what file systems cut off.
+const block = 4096
+
 // cut removes the first n bytes. The kernel removes whole blocks only, so the
 // piece of a block at the end, already copied, stands in both files.
 func cut(f *os.File, n int64) error {
-	const block = 4096
 	const collapse = unix.FALLOC_FL_COLLAPSE_RANGE
 	if whole := n / block * block; whole > 0 {
 		// A collapse may not reach the end of the file: then nothing was
