@@ -181,7 +181,7 @@ func (e *NeighbourError) Error() string {
 // noNeighbour refuses a machine on which another Kubernetes runs, unless the
 // settings accept it: both write the packet filter and own the same ports.
 func noNeighbour(o Options) error {
-	set, _, err := readSettings(o)
+	set, _, err := readSettings(o, o.settingsFile())
 	if err != nil {
 		return err
 	}
