@@ -125,6 +125,29 @@ func (d *Dir) Install(ctx context.Context, from string, o Options) (*Result, err
 	return in.run(ctx, from)
 }
 
+// Propose says what Install would ask a person to agree to where nothing of the
+// plugin is installed. It reads the folder and changes nothing.
+func Propose(ctx context.Context, from string, host manifest.Host) (*Proposal, error) {
+	source, err := os.OpenRoot(from)
+	if err != nil {
+		return nil, fmt.Errorf("opening the plugin's folder: %w", err)
+	}
+	defer source.Close()
+	in := &install{options: Options{Host: host}, lock: &lockfile.Lock{}}
+	if err := in.resolve(source, from); err != nil {
+		return nil, err
+	}
+	if in.tree, err = folder.Read(ctx, source, folder.DefaultLimits()); err != nil {
+		return nil, problem.Wrap(err, in.name()+" cannot be installed", "", errors.Is(err, folder.ErrHostile))
+	}
+	if err := in.whole(); err != nil {
+		return nil, err
+	}
+	m := in.manifest
+	class, reasons := manifest.Classify(m.Identity.Kind, m.Grants)
+	return &Proposal{Manifest: m, Digest: in.tree.Digest(), Class: class, Reasons: reasons, Grants: manifest.Lines(m.Grants), Widened: manifest.Lines(m.Grants)}, nil
+}
+
 func (in *install) run(ctx context.Context, from string) (*Result, error) {
 	source, err := os.OpenRoot(from)
 	if err != nil {
@@ -231,6 +254,14 @@ func (in *install) name() string {
 // verify compares the copy with its manifest, which must be the one that was
 // read before, and asks for consent.
 func (in *install) verify() error {
+	if err := in.whole(); err != nil {
+		return err
+	}
+	return in.plan()
+}
+
+// whole compares a tree with its manifest.
+func (in *install) whole() error {
 	what := in.name() + " was refused"
 	e, ok := in.tree.File(manifest.FileName)
 	if !ok || "sha256:"+e.SHA256 != digestOf(in.raw) {
@@ -249,7 +280,7 @@ func (in *install) verify() error {
 			return problem.Refused(what, p.Bin+" is not executable", "chmod +x "+p.Bin)
 		}
 	}
-	return in.plan()
+	return nil
 }
 
 // plan computes the new entry and lock file.

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/settings"
 )
 
 func (s *session) certsVerbs() *cli.Command {
@@ -20,7 +22,12 @@ func (s *session) certsVerbs() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the certificates and when they end", Description: "mk certs list", UsageText: exitsRead, Action: s.listCerts},
 			{Name: "show", Usage: "show one certificate, or where the authority's key is", ArgsUsage: "CERTIFICATE|ca", Description: "mk certs show server\nmk certs show ca", UsageText: exitsRead, Action: s.showCert},
-			{Name: "check", Usage: "say what is wrong with them", Description: "mk certs check", UsageText: exitsRead + ", 4 something is wrong", Action: s.checkCerts},
+			{Name: "check", Usage: "say what is wrong with them, or ends too soon", Description: "mk certs check --warn 30d --crit 7d", UsageText: exitsRead + ", 4 something is wrong",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "warn", Usage: "warn of one that ends within this `TIME` (default: the setting cert-warn, where it should have been renewed)"},
+					&cli.StringFlag{Name: "crit", Usage: "one that ends within this `TIME` is critical"},
+				}, Action: s.checkCerts},
+			{Name: "tree", Usage: "show which authority signed which certificate", Description: "mk certs tree", UsageText: exitsRead, Action: s.certTree},
 			{Name: "renew", Usage: "renew some or all", ArgsUsage: "[CERTIFICATE...]", Description: "sudo mk certs renew", UsageText: exitsUsual, Action: s.renewCerts},
 		},
 	}
@@ -85,30 +92,124 @@ func (s *session) showAuthorities(c *cli.Context, n *operation.Node) error {
 	})
 }
 
-func (s *session) checkCerts(*cli.Context) error {
+// checkedCert is a certificate and what is wrong with it.
+type checkedCert struct {
+	operation.Certificate
+	Severity string `json:"severity"` // ok, warning or critical
+	Why      string `json:"why,omitempty"`
+}
+
+// limits are how soon a certificate may end: before warn only where it should
+// have been renewed by then, unless somebody named the time.
+type limits struct {
+	warn, crit time.Duration
+	named      bool
+}
+
+func (l limits) check(c operation.Certificate, now time.Time) checkedCert {
+	out := checkedCert{Certificate: c, Severity: "ok"}
+	var why []string
+	for _, r := range c.Reasons {
+		why = append(why, r.Text)
+		if out.Severity = "critical"; !r.Urgent() {
+			out.Severity = "warning"
+		}
+	}
+	left := c.NotAfter.Sub(now)
+	switch {
+	case out.Severity == "critical" || c.NotAfter.IsZero():
+	case left <= l.crit:
+		out.Severity = "critical"
+		why = append(why, "ends in "+left.Round(time.Minute).String())
+	case left <= l.warn && (l.named || !now.Before(c.RenewAt)):
+		out.Severity = "warning"
+		why = append(why, "ends in "+left.Round(time.Minute).String())
+	}
+	out.Why = strings.Join(why, "; ")
+	return out
+}
+
+// certLimits reads --warn and --crit; the setting cert-warn stands behind.
+func certLimits(c *cli.Context, n *operation.Node) (limits, error) {
+	warn, err := n.Settings.Duration("cert-warn")
+	if err != nil {
+		return limits{}, err
+	}
+	l := limits{warn: warn, named: c.IsSet("warn")}
+	for name, to := range map[string]*time.Duration{"warn": &l.warn, "crit": &l.crit} {
+		if !c.IsSet(name) {
+			continue
+		}
+		if *to, err = settings.ParseDuration(c.String(name)); err != nil {
+			return limits{}, usage("--%s %q %s", name, c.String(name), err.Error())
+		}
+	}
+	if l.named && l.warn < l.crit {
+		return limits{}, usage("--warn %s is sooner than --crit %s", l.warn, l.crit)
+	}
+	return l, nil
+}
+
+func (s *session) checkCerts(c *cli.Context) error {
+	if err := noMore(c, 0); err != nil {
+		return err
+	}
 	return s.open("certs", func(n *operation.Node) error {
+		l, err := certLimits(c, n)
+		if err != nil {
+			return err
+		}
 		list, err := n.Certificates()
 		if err != nil {
 			return err
 		}
-		bad := 0
-		for _, c := range list {
-			bad += len(c.Reasons)
+		out, bad := []checkedCert{}, map[string]int{}
+		for _, cert := range list {
+			k := l.check(cert, n.Now())
+			bad[k.Severity]++
+			out = append(out, k)
 		}
-		err = s.show(list, func(w io.Writer) error {
-			for _, c := range list {
-				for _, r := range c.Reasons {
-					fmt.Fprintf(w, "%s: %s\n", c.Profile, r.Text)
+		err = s.show(out, func(w io.Writer) error {
+			for _, k := range out {
+				if k.Severity != "ok" {
+					fmt.Fprintf(w, "%s: %s: %s\n", k.Severity, k.Profile, k.Why)
 				}
 			}
-			if bad == 0 {
+			if bad["ok"] == len(out) {
 				fmt.Fprintln(w, "all certificates are as they should be")
 			}
 			return nil
 		})
-		if err == nil && bad > 0 {
-			return &problem{Reason: "CERTIFICATES", Message: fmt.Sprintf("%d faults in this node's certificates", bad), exit: exitNotReady, Next: []string{"sudo mk certs renew"}}
+		if err != nil || bad["ok"] == len(out) {
+			return err
 		}
+		return &problem{Reason: "CERTIFICATES", exit: exitNotReady, state: unchanged, Next: []string{"sudo mk certs renew"},
+			Message: fmt.Sprintf("of %d certificates, %d are critical and %d need a look", len(out), bad["critical"], bad["warning"])}
+	})
+}
+
+// certTree shows who signed what.
+func (s *session) certTree(c *cli.Context) error {
+	if err := noMore(c, 0); err != nil {
 		return err
+	}
+	return s.open("certs", func(n *operation.Node) error {
+		tree, err := n.CertificateTree()
+		if err != nil {
+			return err
+		}
+		return s.show(tree, func(w io.Writer) error {
+			for _, b := range tree {
+				if b.Info == nil {
+					fmt.Fprintln(w, "signed by nobody that this node trusts")
+				} else {
+					fmt.Fprintf(w, "%s: %s until %s\n", b.Authority, b.Info.Subject, b.Info.NotAfter.UTC().Format(time.DateOnly))
+				}
+				for _, cert := range b.Signed {
+					fmt.Fprintf(w, "  %-24s until %s, %s\n", cert.Profile, cert.NotAfter.UTC().Format(time.DateOnly), cert.State)
+				}
+			}
+			return nil
+		})
 	})
 }

@@ -34,7 +34,7 @@ func (s *session) changes() *cli.Command {
 }
 
 func (s *session) listChanges(*cli.Context) error {
-	return s.open("changes", func(n *operation.Node) error {
+	return s.openFolder("changes", func(n *operation.Node) error {
 		all, err := operation.Records(n.Root)
 		if err != nil {
 			return err
@@ -55,7 +55,7 @@ func (s *session) showChange(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.open("changes", func(n *operation.Node) error {
+	return s.openFolder("changes", func(n *operation.Node) error {
 		all, err := operation.Records(n.Root)
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func (s *session) numbered(do func(*cli.Context, *operation.Node, int) error) cl
 		if err := s.root("changes " + c.Command.Name); err != nil {
 			return err
 		}
-		return s.open("changes", func(n *operation.Node) error {
+		return s.openFolder("changes", func(n *operation.Node) error {
 			if s.global.dryRun {
 				return s.showPlan(&operation.Plan{Then: []string{fmt.Sprintf("%s change %d", c.Command.Name, number)}})
 			}

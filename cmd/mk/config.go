@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"sigs.k8s.io/yaml"
 
 	"mk8s.io/mk/core/kubeconfig"
 	"mk8s.io/mk/core/operation"
@@ -61,8 +63,21 @@ func (s *session) doConfig(c *cli.Context, n *operation.Node) error {
 	if c.Bool("merge") {
 		return s.mergeConfig(config)
 	}
-	_, err = s.out.Write(out)
-	return err
+	return s.showConfig(out)
+}
+
+// showConfig prints a kubeconfig as it is, or as the document that was asked
+// for: kubectl reads either.
+func (s *session) showConfig(text []byte) error {
+	if !s.documents() {
+		_, err := s.out.Write(text)
+		return err
+	}
+	var doc map[string]any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return fmt.Errorf("write the kubeconfig: %w", err)
+	}
+	return s.document(doc)
 }
 
 // mergeConfig merges into the user's own kubeconfig. What was there is kept
@@ -85,10 +100,12 @@ func (s *session) mergeConfig(ours *kubeconfig.Config) error {
 		return err
 	}
 	if s.global.dryRun {
-		for _, change := range changes {
-			s.printf("%v\n", change)
-		}
-		return nil
+		return s.show(changes, func(w io.Writer) error {
+			for _, change := range changes {
+				fmt.Fprintf(w, "%v\n", change)
+			}
+			return nil
+		})
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make %s: %w", filepath.Dir(path), err)

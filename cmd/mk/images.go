@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 
@@ -23,7 +25,21 @@ func (s *session) images() *cli.Command {
 }
 
 func (s *session) listImages(c *cli.Context) error {
-	return s.containerd(c, "images list", "images", "list", "--quiet")
+	var names bytes.Buffer
+	if err := s.containerd(c, "images list", &names, "images", "list", "--quiet"); err != nil {
+		return err
+	}
+	type image struct {
+		Name string `json:"name"`
+	}
+	out := []image{}
+	for _, name := range splitLines(names.String()) {
+		out = append(out, image{name})
+	}
+	return s.show(out, func(w io.Writer) error {
+		_, err := names.WriteTo(w)
+		return err
+	})
 }
 
 func (s *session) importImages(c *cli.Context) error {
@@ -36,11 +52,11 @@ func (s *session) importImages(c *cli.Context) error {
 			return usage("%s is not a file", file)
 		}
 	}
-	return s.containerd(c, "images import", "images", "import", "--local", file)
+	return s.containerd(c, "images import", s.said(), "images", "import", "--local", file)
 }
 
 // containerd runs ctr as a child, so that what it says is shown as mk's.
-func (s *session) containerd(c *cli.Context, verb string, words ...string) error {
+func (s *session) containerd(c *cli.Context, verb string, out io.Writer, words ...string) error {
 	if err := s.root(verb); err != nil {
 		return err
 	}
@@ -52,7 +68,7 @@ func (s *session) containerd(c *cli.Context, verb string, words ...string) error
 		}
 		argv := append([]string{"--address", n.Defaults().ContainerdSocket(), "--namespace", "k8s.io"}, words...)
 		cmd := exec.CommandContext(ctx, n.Programs.Bin("ctr"), argv...)
-		cmd.Stdin, cmd.Stdout = s.in, s.out
+		cmd.Stdin, cmd.Stdout = s.in, out
 		var said tail
 		cmd.Stderr = &said
 		if err := cmd.Run(); err != nil {
@@ -63,6 +79,14 @@ func (s *session) containerd(c *cli.Context, verb string, words ...string) error
 		}
 		return nil
 	})
+}
+
+// said is where a child says what it does: no result where one is a document.
+func (s *session) said() io.Writer {
+	if s.documents() {
+		return s.err
+	}
+	return s.out
 }
 
 // tail keeps the end of what a child said.

@@ -49,11 +49,11 @@ func (s *session) maybe(verb string, do func(*operation.Node) error) error {
 	if _, err := os.Stat(s.global.root); os.IsNotExist(err) {
 		return nil
 	}
-	return s.open(verb, do)
+	return s.openFolder(verb, do)
 }
 
 func (s *session) listPlugins(*cli.Context) error {
-	return s.open("plugin", func(n *operation.Node) error {
+	return s.openFolder("plugin", func(n *operation.Node) error {
 		all, err := n.Dir.List()
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (s *session) pluginInfo(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.open("plugin", func(n *operation.Node) error {
+	return s.openFolder("plugin", func(n *operation.Node) error {
 		d, err := n.Dir.Info(kind, name, constraint)
 		if err != nil {
 			return err
@@ -110,12 +110,16 @@ func (s *session) installPlugin(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.global.dryRun {
+		plan, err := operation.DryInstall(c.Context, o, folder)
+		if err != nil {
+			return err
+		}
+		return s.showPlan(plan)
+	}
 	n, err := operation.CreateNode(o)
 	if err != nil {
 		return err
-	}
-	if s.global.dryRun {
-		return joinClose(s.showPlan(&operation.Plan{Then: []string{"install the plugin in " + folder}}), n)
 	}
 	result, err := n.InstallPlugin(c.Context, folder, c.Bool("reinstall"), s.consent)
 	if err := joinClose(err, n); err != nil {
@@ -148,7 +152,7 @@ func (s *session) usePlugin(c *cli.Context) error {
 	if err := s.root("plugin use"); err != nil {
 		return err
 	}
-	return s.open("plugin use", func(n *operation.Node) error {
+	return s.openFolder("plugin use", func(n *operation.Node) error {
 		if s.global.dryRun {
 			plan, err := n.DryUse(kind, name, constraint, c.String("for"))
 			if err != nil {
@@ -188,7 +192,7 @@ func (s *session) rollbackPlugin(c *cli.Context) error {
 	if err := s.root("plugin rollback"); err != nil {
 		return err
 	}
-	return s.open("plugin rollback", func(n *operation.Node) error {
+	return s.openFolder("plugin rollback", func(n *operation.Node) error {
 		if s.global.dryRun {
 			return s.showPlan(&operation.Plan{Then: []string{"go back to what was active before " + kind + "/" + name}})
 		}
@@ -208,7 +212,7 @@ func (s *session) removePlugin(c *cli.Context) error {
 	if err := s.root("plugin remove"); err != nil {
 		return err
 	}
-	return s.open("plugin remove", func(n *operation.Node) error {
+	return s.openFolder("plugin remove", func(n *operation.Node) error {
 		if s.global.dryRun {
 			return s.showPlan(&operation.Plan{Then: []string{"remove " + kind + "/" + name}})
 		}
@@ -226,7 +230,7 @@ func (s *session) removePlugin(c *cli.Context) error {
 }
 
 func (s *session) verifyPlugins(c *cli.Context) error {
-	return s.open("plugin", func(n *operation.Node) error {
+	return s.openFolder("plugin", func(n *operation.Node) error {
 		wanted := func(i lockfile.Installed) bool {
 			return c.Args().Len() == 0 || i.Identity.String() == c.Args().First()
 		}
@@ -255,7 +259,7 @@ func (s *session) pluginHistory(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.open("plugin", func(n *operation.Node) error {
+	return s.openFolder("plugin", func(n *operation.Node) error {
 		events, err := n.Dir.History(kind, name)
 		if err != nil {
 			return err

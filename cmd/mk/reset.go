@@ -30,7 +30,7 @@ func (s *session) doReset(c *cli.Context, all bool) error {
 	if err := s.root(c.Command.Name); err != nil {
 		return err
 	}
-	err := s.open(c.Command.Name, func(n *operation.Node) error {
+	err := s.openFolder(c.Command.Name, func(n *operation.Node) error {
 		if s.global.dryRun {
 			plan, err := n.PlanReset(c.Context)
 			if err != nil {

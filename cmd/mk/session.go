@@ -157,8 +157,19 @@ func userName() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-// open opens the node for one verb and ends what the verb started.
+// open opens the node for one verb and ends what the verb started. A folder
+// that holds settings or plugins, but never saw a start, is no node.
 func (s *session) open(verb string, do func(*operation.Node) error) error {
+	return s.openFolder(verb, func(n *operation.Node) error {
+		if n.Record == nil {
+			return fmt.Errorf("%s: %w", s.global.root, operation.ErrNoNode)
+		}
+		return do(n)
+	})
+}
+
+// openFolder opens what there is of a node, which need not have been started.
+func (s *session) openFolder(verb string, do func(*operation.Node) error) error {
 	o, err := s.options(verb)
 	if err != nil {
 		return err

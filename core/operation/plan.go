@@ -130,6 +130,8 @@ type Certificate struct {
 	State    pki.State    `json:"state"`
 	Reasons  []pki.Reason `json:"reasons,omitempty"`
 	Text     string       `json:"text,omitempty"`
+
+	IssuerKeyID string `json:"issuerKeyID,omitempty"`
 }
 
 // Certificates lists the node's certificates.
@@ -168,6 +170,7 @@ func (n *Node) Certificate(profile string) (*Certificate, error) {
 		return out, nil //nolint:nilerr // Judge has said so
 	}
 	out.NotAfter, out.RenewAt, out.State, out.Text = cert.NotAfter, pki.RenewAt(cert), info.State(n.Now()), info.String()
+	out.IssuerKeyID = info.IssuerKeyID
 	return out, nil
 }
 

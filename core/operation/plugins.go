@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/sdk/changeset"
@@ -28,6 +29,21 @@ func (n *Node) InstallPlugin(ctx context.Context, folder string, reinstall bool,
 		return err
 	})
 	return result, r.End(ctx, err)
+}
+
+// DryInstall is the plan of InstallPlugin. It reads the plugin's folder only:
+// the node's need not be there, and is not made.
+func DryInstall(ctx context.Context, o Options, folder string) (*Plan, error) {
+	p, err := pluginsdir.Propose(ctx, folder, HostContracts(o.Version))
+	if err != nil {
+		return nil, err
+	}
+	id := p.Manifest.Identity
+	plan := &Plan{Changes: []change.Line{{Verb: "install plugin", Target: id.Identity.String() + " " + id.Version, Effect: "create", Why: string(p.Class)}}}
+	for _, g := range p.Grants {
+		plan.Then = append(plan.Then, "it may "+g)
+	}
+	return plan, nil
 }
 
 // pins are the versions that an open operation needs.

@@ -64,8 +64,16 @@ func Load(path string, env func(string) string) (*Settings, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read settings: %s: %w", path, err)
 	}
+	return Parse(path, data, env)
+}
+
+// Parse is Load for a text that was read already; faults name it by path.
+func Parse(path string, data []byte, env func(string) string) (*Settings, error) {
+	if len(data) > MaxFile {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, MaxFile)
+	}
 	s := &Settings{path: path, env: map[string]Value{}, flags: map[string]Value{}}
-	err = s.parse(data)
+	err := s.parse(data)
 	for _, k := range Keys() {
 		v := env(k.Env())
 		if v == "" {

@@ -38,7 +38,7 @@ func parsers() []reads {
 		{"core/service/process", nil, []string{"FuzzParseStat"}},
 		{"core/service/supervisor", nil, []string{"FuzzParseState"}},
 		{"core/service/systemd", nil, []string{"FuzzQuote", "FuzzParseDefinitions"}},
-		{"core/settings", []string{"Load", "ParseDuration"}, []string{"FuzzSettings"}},
+		{"core/settings", []string{"Load", "Parse", "ParseDuration"}, []string{"FuzzSettings"}},
 		{"pluginsdir", []string{"LoadSettings"}, []string{"FuzzCheckSettings"}},
 		{"pluginsdir", nil, []string{"FuzzReceipts"}},
 		{"pluginsdir/lockfile", []string{"Parse"}, []string{"FuzzParse"}},
