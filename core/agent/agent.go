@@ -3,10 +3,10 @@
 // addresses, signs the cluster's CertificateSigningRequests through the active
 // certs plugin, and, where systemd keeps the services up, rotates their logs.
 //
-// Guaranteed: it uses no processor while nothing happens; a plugin is started
-// for a task and ended after it; a task that fails is tried again, with a
-// pause, and named in the log. Not guaranteed: that it does anything while
-// another mk holds the operation lock; then it waits.
+// Guaranteed: it uses no processor while nothing happens, and little memory; a
+// plugin is started for a task and ended after it; a task that fails is tried
+// again, with a pause, and named in the log. Not guaranteed: that it does
+// anything while another mk holds the operation lock; then it waits.
 package agent
 
 import (
@@ -45,6 +45,8 @@ type Options struct {
 	// Sleep waits and reports whether to go on; nil waits as long as it is
 	// told, or until its context ends. Tests let years pass in it.
 	Sleep func(ctx context.Context, d time.Duration) bool
+
+	worked chan struct{} // holds one while there was work since the last rest
 }
 
 // Run works until ctx ends.
@@ -52,7 +54,9 @@ func Run(ctx context.Context, o Options) error {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
+	o.worked = make(chan struct{}, 1)
 	var wg sync.WaitGroup
+	wg.Go(func() { o.rests(ctx) })
 	wg.Go(func() { o.renewals(ctx) })
 	wg.Go(func() { o.requests(ctx) })
 	wg.Go(func() { o.addresses(ctx) })
@@ -69,6 +73,7 @@ func Run(ctx context.Context, o Options) error {
 func (o Options) task(ctx context.Context, what string, do func(context.Context, *operation.Node) error) error {
 	ctx, cancel := context.WithTimeout(ctx, taskLimit)
 	defer cancel()
+	defer o.note()
 	n, err := o.Open()
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
