@@ -63,33 +63,50 @@ func giveBack() error {
 		return fmt.Errorf("find the program: %w", err)
 	}
 	exe = strings.TrimSuffix(exe, " (deleted)") // by an upgrade
-	maps, err := os.ReadFile("/proc/self/maps")
+	smaps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("find the program in memory: %w", err)
 	}
 	var errs []error
-	for line := range strings.Lines(string(maps)) {
-		if from, size, ok := unchanged(line, exe); ok {
-			if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, size, unix.MADV_DONTNEED); errno != 0 {
-				errs = append(errs, fmt.Errorf("give back %d bytes of the program: %w", size, errno))
-			}
+	for _, p := range unchanged(string(smaps), exe) {
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, p.from, p.size, unix.MADV_DONTNEED); errno != 0 {
+			errs = append(errs, fmt.Errorf("give back %d bytes of the program: %w", p.size, errno))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// unchanged reads one line of /proc/PID/maps: where a part of exe lies that
-// nobody can have written to.
-func unchanged(line, exe string) (from, size uintptr, ok bool) {
-	fields := strings.Fields(line)
-	if len(fields) < 6 || fields[5] != exe || (fields[1] != "r-xp" && fields[1] != "r--p") {
-		return 0, 0, false
+// part is a part of this process's memory.
+type part struct{ from, size uintptr }
+
+// unchanged reads /proc/PID/smaps: where parts of exe lie that hold what the
+// file holds. Nobody can write to them, and nobody has: what the linker wrote
+// before it closed them, as in a position-independent program, would be lost.
+func unchanged(smaps, exe string) []part {
+	var out []part
+	var p part
+	for line := range strings.Lines(smaps) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) >= 5 && strings.Contains(fields[0], "-"): // the next one begins
+			p = part{}
+			if len(fields) > 5 && fields[5] == exe && (fields[1] == "r-xp" || fields[1] == "r--p") {
+				p = partAt(fields[0])
+			}
+		case p.size > 0 && len(fields) == 3 && fields[0] == "Anonymous:" && fields[1] == "0":
+			out = append(out, p)
+		}
 	}
-	first, last, _ := strings.Cut(fields[0], "-")
+	return out
+}
+
+// partAt reads FROM-TO; what cannot be read is empty.
+func partAt(s string) part {
+	first, last, _ := strings.Cut(s, "-")
 	a, err := strconv.ParseUint(first, 16, 64)
 	b, err2 := strconv.ParseUint(last, 16, 64)
 	if errors.Join(err, err2) != nil || b <= a {
-		return 0, 0, false
+		return part{}
 	}
-	return uintptr(a), uintptr(b - a), true
+	return part{uintptr(a), uintptr(b - a)}
 }

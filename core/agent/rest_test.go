@@ -32,27 +32,29 @@ func TestGiveBack(t *testing.T) {
 	if err := giveBack(); err != nil {
 		t.Fatal(err)
 	}
-	if after := filePages(t); after > before/2 {
+	// How much depends on how the test was built; that it lives on, too.
+	if after := filePages(t); after >= before {
 		t.Errorf("%d KiB of the program are in memory, %d before", after, before)
 	}
 }
 
-// Only what nobody can have written to is given back.
+// Only what nobody can have written to, and nobody has, is given back.
 func TestUnchanged(t *testing.T) {
 	t.Parallel()
-	for line, want := range map[string]bool{
-		"00400000-01d6e000 r-xp 00000000 08:01 7  /usr/bin/mk":           true,
-		"01d6e000-03980000 r--p 0196e000 08:01 7  /usr/bin/mk":           true,
-		"03980000-03a7e000 rw-p 03580000 08:01 7  /usr/bin/mk":           false,
-		"03a7e000-05acc000 rw-p 00000000 00:00 0":                        false,
-		"7f0000000000-7f0000001000 r-xp 00000000 08:01 9  /lib/libc.so":  false,
-		"00400000-01d6e000 r-xp 00000000 08:01 7  /usr/bin/mk (deleted)": true,
-		"zz-01 r-xp 00000000 08:01 7  /usr/bin/mk":                       false,
-		"02-01 r-xp 00000000 08:01 7  /usr/bin/mk":                       false,
+	for smaps, want := range map[string]bool{
+		"00400000-01d6e000 r-xp 00000000 08:01 7  /usr/bin/mk\nRss: 4 kB\nAnonymous:  0 kB\n":                     true,
+		"01d6e000-03980000 r--p 0196e000 08:01 7  /usr/bin/mk\nRss: 4 kB\nAnonymous:  0 kB\n":                     true,
+		"00400000-01d6e000 r-xp 00000000 08:01 7  /usr/bin/mk (deleted)\nAnonymous:  0 kB\n":                      true,
+		"01d6e000-03980000 r--p 0196e000 08:01 7  /usr/bin/mk\nRss: 4 kB\nAnonymous:  4 kB\n":                     false,
+		"03980000-03a7e000 rw-p 03580000 08:01 7  /usr/bin/mk\nAnonymous:  0 kB\n":                                false,
+		"03a7e000-05acc000 rw-p 00000000 00:00 0 \nAnonymous:  0 kB\n":                                            false,
+		"7f0000000000-7f0000001000 r-xp 00000000 08:01 9  /lib/libc.so\nAnonymous:  0 kB\n":                       false,
+		"00400000-01d6e000 r-xp 00000000 08:01 7  /usr/bin/mk\n03a7e000-05acc000 rw-p 0 0:0 0\nAnonymous: 0 kB\n": false,
+		"zz-01 r-xp 00000000 08:01 7  /usr/bin/mk\nAnonymous:  0 kB\n":                                            false,
 		"": false,
 	} {
-		if from, size, ok := unchanged(line, "/usr/bin/mk"); ok != want || (ok && (from == 0 || size == 0)) {
-			t.Errorf("%q: %x %x %v", line, from, size, ok)
+		if got := unchanged(smaps, "/usr/bin/mk"); (len(got) == 1) != want || len(got) > 1 {
+			t.Errorf("%q: %x", smaps, got)
 		}
 	}
 }
