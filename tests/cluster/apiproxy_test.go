@@ -1,0 +1,101 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWorkersProxy runs a worker's proxy beside a real API server: with
+// kube-proxy's rights it learns the API server's address through itself, and
+// it costs nothing while nobody uses it. The node is one on which both
+// strategies are installed, and the default one is active.
+func TestWorkersProxy(t *testing.T) {
+	m := newMachine(t, 7, true)
+	m.run("mk", "start", "--name", "node-p")
+	for name, text := range map[string]string{
+		"args/apiserver-proxy":        "--listen=127.0.0.1:26443\n",
+		"var/lib/apiserver-endpoints": "127.0.0.9:16443\n127.0.0.1:16443\n", // one that is not there
+	} {
+		if err := os.WriteFile(filepath.Join(m.Root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proxy := m.Command(t.Context(), "mk", "apiserver-proxy")
+	var log strings.Builder
+	proxy.Stderr = &log
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := proxy.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = proxy.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	want := m.Address + ":16443\n"
+	m.eventually(time.Minute, func() error {
+		list, err := os.ReadFile(filepath.Join(m.Root, "var/lib/apiserver-endpoints"))
+		if err == nil && string(list) != want {
+			err = fmt.Errorf("the list is %q, not %q", list, want)
+		}
+		return err
+	})
+	out := m.kubectl("--server=https://127.0.0.1:26443", "get", "nodes", "-o", "name")
+	if strings.TrimSpace(out) != "node/node-p" {
+		t.Errorf("through the proxy: %q", out)
+	}
+	plugins := m.run("mk", "plugin", "list")
+	for _, line := range strings.Split(plugins, "\n") {
+		f := strings.Fields(line)
+		if len(f) > 2 && strings.HasPrefix(f[0], "clustering/") && (f[2] == "yes") != (f[0] == "clustering/etcd") {
+			t.Errorf("active is another strategy: %s", line)
+		}
+	}
+	if list := m.run("mk", "node", "list"); !strings.Contains(list, "node-p") || !strings.Contains(list, "yes") {
+		t.Errorf("mk node list: %s", list)
+	}
+	if _, err := m.try(time.Minute, "mk", "node", "list", "--pending"); err == nil || !strings.Contains(err.Error(), "nobody approves joins") {
+		t.Errorf("mk node list --pending with clustering/etcd: %v", err)
+	}
+	m.run("mk", "plugin", "use", "clustering/approve")
+	if list := m.run("mk", "node", "list", "--pending"); strings.Contains(list, "node-") {
+		t.Errorf("somebody waits: %s", list)
+	}
+	m.run("mk", "stop")
+	m.run("mk", "start")
+	m.kubectl("--server=https://127.0.0.1:26443", "get", "nodes")
+	begun, err := cpuTicks(proxy.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.run("mk", "status")
+	ended, err := cpuTicks(proxy.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("ticks of CPU: %d until here, %d while nobody used it", begun, ended-begun)
+}
+
+// cpuTicks is what a process has used of a CPU, in hundredths of a second.
+func cpuTicks(pid int) (int, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	var state string
+	var skip, user, system int
+	if _, err := fmt.Sscan(rest, &state, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &user, &system); err != nil {
+		return 0, fmt.Errorf("read the times of process %d: %w", pid, err)
+	}
+	return user + system, nil
+}
