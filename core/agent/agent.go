@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"mk8s.io/mk/core/netinfo"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/service/logfile"
 )
@@ -31,6 +32,7 @@ const (
 	checkEvery = 6 * time.Hour
 	retry      = 10 * time.Minute
 	taskLimit  = 5 * time.Minute
+	joinsEvery = 10 * time.Minute
 )
 
 // Options are what the agent needs.
@@ -60,6 +62,8 @@ func Run(ctx context.Context, o Options) error {
 	wg.Go(func() { o.renewals(ctx) })
 	wg.Go(func() { o.requests(ctx) })
 	wg.Go(func() { o.addresses(ctx) })
+	wg.Go(func() { o.serve(ctx) })
+	wg.Go(func() { o.joins(ctx) })
 	if o.Logs != "" {
 		wg.Go(func() {
 			logfile.Watch(ctx, o.Logs, logfile.Limits{}, func(err error) { o.Log.Error("logs are not rotated", "error", err.Error()) })
@@ -136,6 +140,29 @@ func (o Options) renew(ctx context.Context, n *operation.Node) (time.Duration, e
 		return 0, err
 	}
 	return min(max(next.Sub(o.Now()), time.Minute), checkEvery), nil
+}
+
+// joins takes back the joins of nodes that are silent.
+func (o Options) joins(ctx context.Context) {
+	for {
+		wait := joinsEvery
+		err := o.task(ctx, "look after joins", func(ctx context.Context, n *operation.Node) error {
+			if n.Record.Role != node.ControlPlane {
+				return nil
+			}
+			next, err := n.ReapJoins(ctx)
+			if !next.IsZero() {
+				wait = min(max(next.Sub(o.Now()), time.Minute), joinsEvery)
+			}
+			return err
+		})
+		if err != nil {
+			o.Log.Debug("cannot look after joins, tried again", "error", err.Error())
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
 }
 
 // addresses follows the addresses of this node.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
+	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
@@ -36,7 +38,7 @@ func (o Options) serveRequests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped {
+	if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped || n.Record.Role != node.ControlPlane {
 		return n.Close()
 	}
 	c, err := n.Kube()
@@ -44,7 +46,11 @@ func (o Options) serveRequests(ctx context.Context) error {
 		return errors.Join(err, n.Close())
 	}
 	err = c.WatchCSRs(ctx, func(csr kube.CSR) {
-		if err := o.answer(ctx, c, lookup(n.Record), csr); err != nil {
+		all, err := n.Members(ctx)
+		if err == nil {
+			err = o.answer(ctx, c, lookup(all), csr)
+		}
+		if err != nil {
 			o.Log.Error("signing request not served", "name", csr.Name, "error", err.Error())
 		}
 	}, func(err error) { o.Log.Debug("the API server cannot be asked", "error", err.Error()) })
@@ -73,13 +79,14 @@ func (o Options) answer(ctx context.Context, c *kube.Client, nodes kube.NodeLook
 
 // lookup knows the nodes that mk has a record of; names are never taken from
 // what a node reports of itself.
-func lookup(r *node.Record) kube.NodeLookup {
+func lookup(all []*cluster.Member) kube.NodeLookup {
 	return func(name string) (kube.NodeNames, bool) {
-		if name != r.Name {
+		i := slices.IndexFunc(all, func(m *cluster.Member) bool { return m.Name == name })
+		if i < 0 {
 			return kube.NodeNames{}, false
 		}
-		names := kube.NodeNames{Hostnames: []string{r.Name}}
-		for _, s := range append([]string{r.Address}, r.Addresses...) {
+		names := kube.NodeNames{Hostnames: []string{name}}
+		for _, s := range append([]string{all[i].Address}, all[i].Addresses...) {
 			if a, err := netip.ParseAddr(s); err == nil {
 				names.Addresses = append(names.Addresses, a)
 			}

@@ -27,6 +27,9 @@ type Node struct {
 	Machine  Machine
 	// PauseImage is the image that every pod's sandbox is made of.
 	PauseImage string
+	// Several says that the node is one of several control-plane nodes, of
+	// which one at a time leads.
+	Several bool
 }
 
 // Option is one line of an args file. Without a value it is a bare flag.
@@ -119,7 +122,7 @@ func (n Node) controllerManager() []Option {
 		opt("allocate-node-cidrs", "true"),
 		opt("cluster-cidr", n.Record.Network.PodCIDR),
 		opt("service-cluster-ip-range", n.Record.Network.ServiceCIDR),
-		opt("leader-elect", "false"),
+		opt("leader-elect", strconv.FormatBool(n.Several)),
 		opt("profiling", "false"),
 	}
 }
@@ -133,7 +136,7 @@ func (n Node) scheduler() []Option {
 		opt("bind-address", "127.0.0.1"),
 		opt("tls-cert-file", n.Root.Certs("server.crt")),
 		opt("tls-private-key-file", n.Root.Certs("server.key")),
-		opt("leader-elect", "false"),
+		opt("leader-elect", strconv.FormatBool(n.Several)),
 		opt("profiling", "false"),
 	}
 }

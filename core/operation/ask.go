@@ -20,6 +20,10 @@ type Plugins interface {
 	Clustering(ctx context.Context) (clustering.Plugin, plugin.Identity, error)
 	// Addons is the plugin of that name.
 	Addons(ctx context.Context, name string) (addons.Plugin, plugin.Identity, error)
+	// Exporter moves the state of an active plugin, named kind/name.
+	Exporter(ctx context.Context, name string) (plugin.Exporter, error)
+	// Forget has an active plugin, named kind/name, drop what is the cluster's.
+	Forget(ctx context.Context, name string) error
 	// Described asks an installed plugin what it is, for those who ask later
 	// when none is started.
 	Described(ctx context.Context, lock *lockfile.Lock, entry lockfile.Installed) (*pluginsdir.Described, error)

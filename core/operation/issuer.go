@@ -17,6 +17,7 @@ import (
 	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/kubeconfig"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
@@ -45,6 +46,9 @@ type Issuer struct {
 	Signer func(authority string) string
 	// Floor is when mk was built: the clock cannot be earlier.
 	Floor time.Time
+	// Remote has a control-plane node sign: a worker has no authority. Nil
+	// where the active certs plugins are asked.
+	Remote func(ctx context.Context, s peer.Sign) (*peer.Signed, error)
 
 	mu    sync.Mutex
 	trust map[string]certs.Authority
@@ -230,6 +234,9 @@ func (i *Issuer) makeKeys(ctx context.Context, wishes []*wish) error {
 
 // sign asks one authority for a batch and checks every certificate.
 func (i *Issuer) sign(ctx context.Context, operationID string, authority pki.Authority, batch []*wish, now time.Time) error {
+	if i.Remote != nil {
+		return i.signRemotely(ctx, authority, batch, now)
+	}
 	requests := make([]certs.CertificateRequest, len(batch))
 	for n, w := range batch {
 		requests[n] = certificateRequest(w, i.KeyType)
@@ -273,6 +280,33 @@ func (i *Issuer) submit(ctx context.Context, operationID string, authority pki.A
 		return signed{}, fmt.Errorf("%s answered %d certificates to %d requests", who, len(results), len(batch))
 	}
 	return signed{results, a, who}, nil
+}
+
+// signRemotely has a control-plane node sign a batch. What comes back is
+// checked like what a plugin answers.
+func (i *Issuer) signRemotely(ctx context.Context, authority pki.Authority, batch []*wish, now time.Time) error {
+	a, err := i.Authority(ctx, string(authority))
+	if err != nil {
+		return err
+	}
+	ask := peer.Sign{}
+	for _, w := range batch {
+		ask.Requests = append(ask.Requests, peer.SignEntry{Profile: w.request.Profile.Name, CSR: w.csr})
+	}
+	signed, err := i.Remote(ctx, ask)
+	if err != nil {
+		return err
+	}
+	if len(signed.Certificates) != len(batch) {
+		return fmt.Errorf("the cluster answered %d certificates to %d requests", len(signed.Certificates), len(batch))
+	}
+	for n, cert := range signed.Certificates {
+		granted := certs.SignResult{ID: batch[n].request.Profile.Name, Granted: &certs.Granted{Certificate: cert}}
+		if err := accept(batch[n], granted, a, plugin.Identity{Kind: "the", Name: "cluster"}, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func accept(w *wish, r certs.SignResult, a certs.Authority, who plugin.Identity, now time.Time) error {
@@ -351,6 +385,9 @@ func (i *Issuer) Authority(ctx context.Context, name string) (certs.Authority, e
 	if ok {
 		return a, nil
 	}
+	if i.Record != nil && i.Record.Role == node.Worker {
+		return i.authorityOnDisk(name)
+	}
 	p, who, err := i.Plugins.Certs(ctx, name)
 	if err != nil {
 		return a, err
@@ -366,6 +403,19 @@ func (i *Issuer) Authority(ctx context.Context, name string) (certs.Authority, e
 		}
 	}
 	return a, fmt.Errorf("%s has no authority %s", who, name)
+}
+
+// authorityOnDisk is what a worker trusts.
+func (i *Issuer) authorityOnDisk(name string) (certs.Authority, error) {
+	if name != certs.Kubernetes {
+		return certs.Authority{}, fmt.Errorf("a worker does not know the authority %s", name)
+	}
+	servers, err := i.Root.ReadFile(kubernetesTrust)
+	if err != nil {
+		return certs.Authority{}, err
+	}
+	clients, err := i.Root.ReadFile(clientTrust)
+	return certs.Authority{Name: name, ServerBundle: servers, ClientBundle: clients}, err
 }
 
 func (i *Issuer) remember(a certs.Authority) {

@@ -16,6 +16,7 @@ import (
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/supervisor"
@@ -77,6 +78,8 @@ type Node struct {
 
 	set      *PluginSet
 	services service.Controller
+	// several says that other control-plane nodes are there before this one.
+	several bool
 
 	mu   sync.Mutex
 	kube *kube.Client
@@ -89,6 +92,12 @@ var ErrNoNode = errors.New("no node was ever started here")
 func (n *Node) wire() {
 	owner := lock.Owner{PID: os.Getpid(), User: n.User, Verb: n.Verb, Since: n.Now()}
 	n.Issuer = &Issuer{Root: n.Root, Record: n.Record, Plugins: n.Plugins, Now: n.Now, Floor: n.Built, KeyType: n.keyType(), Signer: n.signer}
+	if n.Record != nil && n.Record.Role == node.Worker {
+		n.Issuer.Remote = func(ctx context.Context, s peer.Sign) (*peer.Signed, error) {
+			out := &peer.Signed{}
+			return out, n.AskControlPlane(ctx, peer.SignPath, s, out)
+		}
+	}
 	n.Engine = &change.Engine{
 		Root: n.Root, Owner: owner, Issuer: n.Issuer, Services: &serviceChanges{n}, Objects: &objectChanges{n},
 		Plugins: &pluginChanges{n}, Progress: n.detail, Waiting: n.Waiting, Step: n.Step,
@@ -157,18 +166,28 @@ func (n *Node) Services() service.Controller { return n.services }
 
 // Defaults are the defaults of this node. The record must be there.
 func (n *Node) Defaults() defaults.Node {
-	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage}
+	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Several: n.several}
 }
 
 // PauseImage is the image of every pod's sandbox; it comes with mk.
 const PauseImage = "mk8s.io/pause:1.0.0"
 
-// Kube is a client of this node's API server with the admin's rights.
+// identityFile is the kubeconfig that mk uses: the admin's, or on a worker,
+// which has none, the node's own.
+func (n *Node) identityFile() string {
+	if n.Record != nil && n.Record.Role == node.Worker {
+		return "agent.config"
+	}
+	return "client.config"
+}
+
+// Kube is a client of the API server: with the admin's rights, or, on a
+// worker, with those of its agent.
 func (n *Node) Kube() (*kube.Client, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.kube == nil {
-		c, err := kube.ConnectFile(n.Root.Credentials("client.config"), kube.Options{Version: n.Version})
+		c, err := kube.ConnectFile(n.Root.Credentials(n.identityFile()), kube.Options{Version: n.Version})
 		if err != nil {
 			return nil, err
 		}

@@ -117,7 +117,11 @@ func (n *Node) CheckProfiles(profiles []string) error {
 	return nil
 }
 
+// profiles are all certificates of this node.
 func (n *Node) profiles() []string {
+	if n.Record.Role == node.Worker {
+		return nodeProfiles(node.Worker)
+	}
 	return append(nodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient)
 }
 

@@ -89,6 +89,38 @@ func (s *PluginSet) Addons(ctx context.Context, name string) (addons.Plugin, plu
 	return p.Addons(), id, nil
 }
 
+// Exporter is the state of an active plugin, by kind/name.
+func (s *PluginSet) Exporter(ctx context.Context, name string) (plugin.Exporter, error) {
+	p, err := s.named(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return p.Exporter(), nil
+}
+
+// Forget has an active plugin drop what belongs to the cluster.
+func (s *PluginSet) Forget(ctx context.Context, name string) error {
+	p, err := s.named(ctx, name)
+	if err != nil {
+		return err
+	}
+	return p.Plugin().Forget(ctx, plugin.Call{OperationID: "forget/" + s.ClusterID()})
+}
+
+// named is an active plugin by kind/name, for whatever it is active.
+func (s *PluginSet) named(ctx context.Context, name string) (*pluginhost.Plugin, error) {
+	lock, err := s.Dir.Lock()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range lock.Active {
+		if entry, ok := lock.Find(a.Digest); ok && entry.Kind+"/"+entry.Name == name {
+			return s.start(ctx, lock, entry)
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", name, ErrNoPlugin)
+}
+
 // Described starts a plugin and asks what it is.
 func (s *PluginSet) Described(ctx context.Context, lock *lockfile.Lock, entry lockfile.Installed) (*pluginsdir.Described, error) {
 	p, err := s.start(ctx, lock, entry)

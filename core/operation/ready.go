@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/changeset"
 )
 
@@ -47,8 +48,16 @@ func (n *Node) becomeReady(ctx context.Context, r *Run) error {
 	if err = errors.Join(err, group.Wait()); err != nil {
 		return n.whyNotReady(ctx, err)
 	}
-	if err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error { return n.writeSystem(ctx, c) }); err != nil {
-		return n.whyNotReady(ctx, err)
+	if n.Record.Role == node.ControlPlane {
+		err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error {
+			if err := n.writeSystem(ctx, c); err != nil {
+				return err
+			}
+			return n.writeMember(ctx)
+		})
+		if err != nil {
+			return n.whyNotReady(ctx, err)
+		}
 	}
 	err = r.Step(ctx, "wait for the node", func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
 	if err != nil {

@@ -44,6 +44,9 @@ type Record struct {
 	Steps   []StepRecord      `json:"steps,omitempty"`
 	Changes int               `json:"changes,omitempty"` // ChangeSets so far: number.1 …
 	Error   string            `json:"error,omitempty"`
+	// Served says that this was done for another node, without the operation
+	// lock: nobody goes on with it but who asks again.
+	Served bool `json:"served,omitempty"`
 	// Forward says that a step was done that cannot be taken back.
 	Forward bool `json:"forward,omitempty"`
 }
@@ -125,8 +128,29 @@ func Records(root *node.Root) ([]*Record, error) {
 	return out, nil
 }
 
-// nextNumber is one more than the highest that any operation ever had.
+// nextNumber takes the number after the highest that any operation ever had.
+// Its folder is made here, so that nobody else gets the same one: an agent
+// that serves others does not hold the operation lock.
 func nextNumber(root *node.Root) (int, error) {
+	for {
+		n, err := freeNumber(root)
+		if err != nil {
+			return 0, err
+		}
+		if err := root.MkdirAll("var/journal", node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
+			return 0, err
+		}
+		err = os.Mkdir(root.Journal(strconv.Itoa(n)), 0o700)
+		if err == nil {
+			return n, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return 0, fmt.Errorf("take a number for the operation: %w", err)
+		}
+	}
+}
+
+func freeNumber(root *node.Root) (int, error) {
 	entries, err := os.ReadDir(root.Journal())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("list operations: %w", err)

@@ -74,7 +74,7 @@ func (n *Node) renewal(profiles []string) (changeset.ChangeSet, error) {
 }
 
 func (n *Node) toRenew(o RenewOptions) ([]string, error) {
-	all := append(nodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient)
+	all := n.profiles()
 	for _, p := range o.Profiles {
 		if !slices.Contains(all, p) {
 			return nil, fmt.Errorf("this node has no certificate %q: %v", p, all)
@@ -176,7 +176,7 @@ func (n *Node) trustOnDisk(a pki.Authority) (pki.Trust, error) {
 // where one is due now.
 func (n *Node) NextRenewal() (time.Time, error) {
 	var next time.Time
-	for i, name := range append(nodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient) {
+	for i, name := range n.profiles() {
 		p, err := pki.Find(name)
 		if err != nil {
 			return next, err

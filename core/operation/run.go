@@ -71,6 +71,18 @@ func (j *Journal) Begin(ctx context.Context, verb string, params any) (*Run, err
 	return r, nil
 }
 
+// serve begins what is done for another node. It takes no operation lock, so
+// that nodes never wait for each other's; the id is the caller's.
+func (j *Journal) serve(verb, id string) (*Run, error) {
+	rec, err := j.newRecord(verb, nil)
+	if err != nil {
+		return nil, err
+	}
+	rec.ID, rec.Served = id, true
+	r := &Run{Record: rec, root: j.Root, engine: j.Engine, progress: j.Progress, now: j.Now, check: j.Check}
+	return r, saveRecord(j.Root, rec)
+}
+
 // hold takes the operation lock without beginning anything.
 func (j *Journal) hold(ctx context.Context) (release func() error, err error) {
 	l, err := lock.Acquire(ctx, j.Root.Locks(), lock.Operation, j.Owner, j.Waiting)
@@ -154,7 +166,7 @@ func (j *Journal) Open() (*Record, error) {
 		return nil, err
 	}
 	for _, r := range slices.Backward(records) {
-		if r.State == Open || r.State == Paused {
+		if (r.State == Open || r.State == Paused) && !r.Served {
 			return r, nil
 		}
 	}
@@ -168,7 +180,7 @@ func (r *Run) End(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		r.Record.State, r.Record.Error = Done, ""
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !r.Record.Served:
 		r.Record.Error = err.Error() // stays open
 	default:
 		r.Record.State, r.Record.Error = Failed, err.Error()
@@ -176,7 +188,11 @@ func (r *Run) End(ctx context.Context, err error) error {
 	if r.Record.State != Open {
 		r.Record.Ended = r.now().UTC()
 	}
-	return errors.Join(err, saveRecord(r.root, r.Record), r.lock.Release())
+	err = errors.Join(err, saveRecord(r.root, r.Record))
+	if r.lock == nil {
+		return err
+	}
+	return errors.Join(err, r.lock.Release())
 }
 
 // Step does one named part of an operation, once: a step that was done before
@@ -275,6 +291,24 @@ func (r *Run) Ask(ctx context.Context, question string, by plugin.Identity,
 			return err
 		}
 	}
+}
+
+// passes notes, before a step is asked for, that it cannot be taken back.
+func (r *Run) passes(ctx context.Context, p plugin.Plugin, question string, step plugin.Step) error {
+	if r.Record.Forward || step.IsZero() {
+		return nil
+	}
+	d, err := p.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range d.Steps {
+		if s.Question == question && s.Name == step.Name && !s.Revocable {
+			r.Record.Forward = true
+			return saveRecord(r.root, r.Record)
+		}
+	}
+	return nil
 }
 
 // wait waits until a plugin wants to be asked again.

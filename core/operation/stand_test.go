@@ -54,6 +54,12 @@ func (s standIns) Clustering(context.Context) (clustering.Plugin, plugin.Identit
 	return standClustering{}, s.identity(plugin.KindClustering, "etcd"), nil
 }
 
+func (s standIns) Exporter(context.Context, string) (plugin.Exporter, error) {
+	return nil, ErrNoPlugin
+}
+
+func (s standIns) Forget(context.Context, string) error { return nil }
+
 func (s standIns) Addons(context.Context, string) (addons.Plugin, plugin.Identity, error) {
 	return nil, plugin.Identity{}, ErrNoPlugin
 }

@@ -221,34 +221,15 @@ func (n *Node) grantsOf(who plugin.Identity) (plugin.Grants, error) {
 	return plugin.Grants{}, fmt.Errorf("%s %s is not installed", who, who.Version)
 }
 
-// ownFiles are the operations that the core adds to a first start. What the
-// authorities are is remembered already; tokens adds what the tokens plugin
-// answers.
+// ownFiles are the operations that the core adds to what the clustering plugin
+// wants of a new control-plane node. What the authorities are is remembered
+// already; tokens adds what the tokens plugin answers.
 func (n *Node) ownFiles(ctx context.Context, tokens func(add func(changeset.Action)) error) ([]changeset.Operation, error) {
-	var ops []changeset.Operation
+	ops, err := n.commonFiles(ctx, certs.Names())
+	if err != nil {
+		return nil, err
+	}
 	add := func(a changeset.Action) { ops = append(ops, changeset.Operation{Action: a}) }
-	for _, f := range defaults.Folders() {
-		add(&changeset.MakeFolder{Path: f})
-	}
-	for _, name := range certs.Names() {
-		a, err := n.Issuer.Authority(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		add(&changeset.SetTrust{Authority: name, Bundle: a.ServerBundle})
-	}
-	if err := n.addServerConf(add); err != nil {
-		return nil, err
-	}
-	if err := n.addServiceAccountKey(add); err != nil {
-		return nil, err
-	}
-	if err := n.addDefaults(add); err != nil {
-		return nil, err
-	}
-	for _, p := range nodeProfiles(n.Record.Role) {
-		add(&changeset.IssueCertificate{Profile: p})
-	}
 	if n.Record.Auth == node.Token {
 		if err := tokens(add); err != nil {
 			return nil, err
@@ -256,6 +237,38 @@ func (n *Node) ownFiles(ctx context.Context, tokens func(add func(changeset.Acti
 	}
 	for _, l := range []string{"lite.lock", "ha-cluster"} {
 		add(&changeset.SetLock{Name: l})
+	}
+	return ops, nil
+}
+
+// commonFiles are what a node of either role has: folders, trust, keys of its
+// own, arguments and certificates.
+func (n *Node) commonFiles(ctx context.Context, authorities []string) ([]changeset.Operation, error) {
+	var ops []changeset.Operation
+	add := func(a changeset.Action) { ops = append(ops, changeset.Operation{Action: a}) }
+	for _, f := range defaults.Folders() {
+		add(&changeset.MakeFolder{Path: f})
+	}
+	for _, name := range authorities {
+		a, err := n.Issuer.Authority(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		add(&changeset.SetTrust{Authority: name, Bundle: a.ServerBundle})
+	}
+	if n.Record.Role == node.ControlPlane {
+		if err := n.addServerConf(add); err != nil {
+			return nil, err
+		}
+		if err := n.addServiceAccountKey(add); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.addDefaults(add); err != nil {
+		return nil, err
+	}
+	for _, p := range nodeProfiles(n.Record.Role) {
+		add(&changeset.IssueCertificate{Profile: p})
 	}
 	return ops, nil
 }

@@ -9,10 +9,13 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"time"
 )
 
 // KeyType names an algorithm and a size, spelled as in the node's settings.
@@ -135,4 +138,21 @@ func checkKey(pub crypto.PublicKey) error {
 func samePublic(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(b)
+}
+
+// SelfSigned is a certificate that only carries a key: the other side pins the
+// key and believes nothing else that it says. It lives for a day.
+func SelfSigned(key crypto.Signer, name string, now time.Time) ([]byte, error) {
+	serial := make([]byte, 16)
+	rand.Read(serial) //nolint:errcheck // never fails, says its documentation
+	t := &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(day),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("make a certificate for %s: %w", name, err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }

@@ -1,7 +1,6 @@
 // Command clustering-etcd is the clustering plugin that ships with mk: the
 // control-plane nodes are the members of one etcd cluster. It sets up the first
-// node, invites others, and decides who may come. Control-plane nodes that join
-// and leave are not in this version.
+// node, invites others, decides who may come, and takes members in and out.
 package main
 
 import (

@@ -156,6 +156,7 @@ type ServeRequest struct {
 	PeerCertificate []byte // PEM; empty without one
 	Host            string
 	Reservation     *Reservation
+	Members         []Member // of the datastore just now
 }
 
 // Served is the HTTP answer. Its changes are applied before it is sent.

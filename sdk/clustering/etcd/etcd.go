@@ -46,8 +46,11 @@ func (p *Etcd) Describe(context.Context) (plugin.Description, error) {
 			FilesRead:    []string{initFile},
 			FilesWrite:   []string{backend, backend + "/**"},
 			Arguments:    []string{"etcd/*"},
+			Services:     []string{"etcd"},
 			Certificates: []string{"datastore", "datastore-client"},
+			Members:      true,
 		},
+		Routes: routes(), Steps: steps(),
 	}, nil
 }
 

@@ -85,7 +85,8 @@ func refuse(r clustering.AdmitRequest) (reason plugin.Reason, why string) {
 	switch {
 	case j.Role != plugin.RoleWorker && j.Role != plugin.RoleControlPlane:
 		return plugin.BadArgument, fmt.Sprintf("the role %.40q is unknown", j.Role)
-	case r.Reservation.Role != "" && r.Reservation.Role != j.Role:
+	// A token for a control-plane node is good for a worker, which gets less.
+	case r.Reservation.Role == plugin.RoleWorker && j.Role != plugin.RoleWorker:
 		return plugin.NotPossible, fmt.Sprintf("the token is for a %s, not for a %s", r.Reservation.Role, j.Role)
 	case j.Name == "":
 		return plugin.BadArgument, "the joining node has no name"
@@ -97,8 +98,8 @@ func refuse(r clustering.AdmitRequest) (reason plugin.Reason, why string) {
 		return plugin.BadArgument, fmt.Sprintf("others cannot reach the joining node at %.80q", j.Address)
 	case slices.Contains(append([]string{r.Node.Address}, r.Node.Addresses...), j.Address):
 		return plugin.NotPossible, fmt.Sprintf("the address %s is the one of the node that was asked", j.Address)
-	case j.Role == plugin.RoleControlPlane:
-		return plugin.Unsupported, errGrow("join as a control-plane node").Error()
+	case j.Role == plugin.RoleControlPlane && j.Versions[kubernetes] != "" && r.Node.Versions[kubernetes] != "" && j.Versions[kubernetes] != r.Node.Versions[kubernetes]:
+		return plugin.NotPossible, fmt.Sprintf("its Kubernetes %s is not the %s of the other control-plane nodes", j.Versions[kubernetes], r.Node.Versions[kubernetes])
 	}
 	return plugin.NotPossible, skew(r.Node.Versions[kubernetes], j.Versions[kubernetes])
 }

@@ -13,7 +13,7 @@ import (
 func FromServe(r clustering.ServeRequest) *clusteringv1.ServeRequest {
 	m := &clusteringv1.ServeRequest{Call: FromCall(r.Call), Node: FromNode(r.Node), Method: r.Method, Path: r.Path,
 		Headers: r.Headers, Body: r.Body, PeerAddress: r.PeerAddress, LocalAddress: r.LocalAddress,
-		PeerCertificate: r.PeerCertificate, Host: r.Host}
+		PeerCertificate: r.PeerCertificate, Host: r.Host, Members: FromMembers(r.Members)}
 	if r.Reservation != nil {
 		m.Reservation = fromJoinReservation(*r.Reservation)
 	}
@@ -24,7 +24,7 @@ func FromServe(r clustering.ServeRequest) *clusteringv1.ServeRequest {
 func ToServe(m *clusteringv1.ServeRequest) (clustering.ServeRequest, error) {
 	r := clustering.ServeRequest{Call: ToCall(m.GetCall()), Node: ToNode(m.GetNode()), Method: m.GetMethod(), Path: m.GetPath(),
 		Headers: m.GetHeaders(), Body: m.GetBody(), PeerAddress: m.GetPeerAddress(), LocalAddress: m.GetLocalAddress(),
-		PeerCertificate: m.GetPeerCertificate(), Host: m.GetHost()}
+		PeerCertificate: m.GetPeerCertificate(), Host: m.GetHost(), Members: ToMembers(m.GetMembers())}
 	if v := m.GetReservation(); v != nil {
 		held, err := toJoinReservation(v)
 		if err != nil {

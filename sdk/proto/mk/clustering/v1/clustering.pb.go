@@ -1126,8 +1126,10 @@ type ServeRequest struct {
 	PeerCertificate []byte       `protobuf:"bytes,9,opt,name=peer_certificate,json=peerCertificate,proto3" json:"peer_certificate,omitempty"`
 	Host            string       `protobuf:"bytes,10,opt,name=host,proto3" json:"host,omitempty"`
 	Reservation     *Reservation `protobuf:"bytes,11,opt,name=reservation,proto3" json:"reservation,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The datastore's members just now, as the core has them from it.
+	Members       []*Member `protobuf:"bytes,12,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServeRequest) Reset() {
@@ -1233,6 +1235,13 @@ func (x *ServeRequest) GetHost() string {
 func (x *ServeRequest) GetReservation() *Reservation {
 	if x != nil {
 		return x.Reservation
+	}
+	return nil
+}
+
+func (x *ServeRequest) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
 	}
 	return nil
 }
@@ -1866,7 +1875,7 @@ const file_mk_clustering_v1_clustering_proto_rawDesc = "" +
 	"\bquestion\x18\x03 \x01(\tR\bquestion\x12(\n" +
 	"\x05steps\x18\x04 \x03(\v2\x12.mk.plugin.v1.StepR\x05steps\"=\n" +
 	"\rAbortResponse\x12,\n" +
-	"\x06answer\x18\x01 \x01(\v2\x14.mk.plugin.v1.AnswerR\x06answer\"\xe9\x03\n" +
+	"\x06answer\x18\x01 \x01(\v2\x14.mk.plugin.v1.AnswerR\x06answer\"\x9d\x04\n" +
 	"\fServeRequest\x12&\n" +
 	"\x04call\x18\x01 \x01(\v2\x12.mk.plugin.v1.CallR\x04call\x12&\n" +
 	"\x04node\x18\x02 \x01(\v2\x12.mk.plugin.v1.NodeR\x04node\x12\x16\n" +
@@ -1879,7 +1888,8 @@ const file_mk_clustering_v1_clustering_proto_rawDesc = "" +
 	"\x10peer_certificate\x18\t \x01(\fR\x0fpeerCertificate\x12\x12\n" +
 	"\x04host\x18\n" +
 	" \x01(\tR\x04host\x12?\n" +
-	"\vreservation\x18\v \x01(\v2\x1d.mk.clustering.v1.ReservationR\vreservation\x1a:\n" +
+	"\vreservation\x18\v \x01(\v2\x1d.mk.clustering.v1.ReservationR\vreservation\x122\n" +
+	"\amembers\x18\f \x03(\v2\x18.mk.clustering.v1.MemberR\amembers\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9c\x02\n" +
@@ -2024,43 +2034,44 @@ var file_mk_clustering_v1_clustering_proto_depIdxs = []int32{
 	31, // 35: mk.clustering.v1.ServeRequest.node:type_name -> mk.plugin.v1.Node
 	28, // 36: mk.clustering.v1.ServeRequest.headers:type_name -> mk.clustering.v1.ServeRequest.HeadersEntry
 	4,  // 37: mk.clustering.v1.ServeRequest.reservation:type_name -> mk.clustering.v1.Reservation
-	29, // 38: mk.clustering.v1.ServeResponse.headers:type_name -> mk.clustering.v1.ServeResponse.HeadersEntry
-	32, // 39: mk.clustering.v1.ServeResponse.answer:type_name -> mk.plugin.v1.Answer
-	19, // 40: mk.clustering.v1.ServeResponse.lease:type_name -> mk.clustering.v1.Lease
-	34, // 41: mk.clustering.v1.Lease.until:type_name -> google.protobuf.Timestamp
-	37, // 42: mk.clustering.v1.Lease.take_back:type_name -> mk.plugin.v1.ChangeSet
-	31, // 43: mk.clustering.v1.MembersRequest.node:type_name -> mk.plugin.v1.Node
-	20, // 44: mk.clustering.v1.MembersResponse.members:type_name -> mk.clustering.v1.Member
-	34, // 45: mk.clustering.v1.PendingJoin.since:type_name -> google.protobuf.Timestamp
-	24, // 46: mk.clustering.v1.PendingResponse.joins:type_name -> mk.clustering.v1.PendingJoin
-	30, // 47: mk.clustering.v1.DecideRequest.call:type_name -> mk.plugin.v1.Call
-	0,  // 48: mk.clustering.v1.ClusteringService.Init:input_type -> mk.clustering.v1.InitRequest
-	2,  // 49: mk.clustering.v1.ClusteringService.Invite:input_type -> mk.clustering.v1.InviteRequest
-	5,  // 50: mk.clustering.v1.ClusteringService.Admit:input_type -> mk.clustering.v1.AdmitRequest
-	9,  // 51: mk.clustering.v1.ClusteringService.Join:input_type -> mk.clustering.v1.JoinRequest
-	11, // 52: mk.clustering.v1.ClusteringService.Leave:input_type -> mk.clustering.v1.LeaveRequest
-	13, // 53: mk.clustering.v1.ClusteringService.Remove:input_type -> mk.clustering.v1.RemoveRequest
-	15, // 54: mk.clustering.v1.ClusteringService.Abort:input_type -> mk.clustering.v1.AbortRequest
-	17, // 55: mk.clustering.v1.ClusteringService.Serve:input_type -> mk.clustering.v1.ServeRequest
-	21, // 56: mk.clustering.v1.ClusteringService.Members:input_type -> mk.clustering.v1.MembersRequest
-	23, // 57: mk.clustering.v1.ClusteringService.Pending:input_type -> mk.clustering.v1.PendingRequest
-	26, // 58: mk.clustering.v1.ClusteringService.Decide:input_type -> mk.clustering.v1.DecideRequest
-	1,  // 59: mk.clustering.v1.ClusteringService.Init:output_type -> mk.clustering.v1.InitResponse
-	3,  // 60: mk.clustering.v1.ClusteringService.Invite:output_type -> mk.clustering.v1.InviteResponse
-	6,  // 61: mk.clustering.v1.ClusteringService.Admit:output_type -> mk.clustering.v1.AdmitResponse
-	10, // 62: mk.clustering.v1.ClusteringService.Join:output_type -> mk.clustering.v1.JoinResponse
-	12, // 63: mk.clustering.v1.ClusteringService.Leave:output_type -> mk.clustering.v1.LeaveResponse
-	14, // 64: mk.clustering.v1.ClusteringService.Remove:output_type -> mk.clustering.v1.RemoveResponse
-	16, // 65: mk.clustering.v1.ClusteringService.Abort:output_type -> mk.clustering.v1.AbortResponse
-	18, // 66: mk.clustering.v1.ClusteringService.Serve:output_type -> mk.clustering.v1.ServeResponse
-	22, // 67: mk.clustering.v1.ClusteringService.Members:output_type -> mk.clustering.v1.MembersResponse
-	25, // 68: mk.clustering.v1.ClusteringService.Pending:output_type -> mk.clustering.v1.PendingResponse
-	27, // 69: mk.clustering.v1.ClusteringService.Decide:output_type -> mk.clustering.v1.DecideResponse
-	59, // [59:70] is the sub-list for method output_type
-	48, // [48:59] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	20, // 38: mk.clustering.v1.ServeRequest.members:type_name -> mk.clustering.v1.Member
+	29, // 39: mk.clustering.v1.ServeResponse.headers:type_name -> mk.clustering.v1.ServeResponse.HeadersEntry
+	32, // 40: mk.clustering.v1.ServeResponse.answer:type_name -> mk.plugin.v1.Answer
+	19, // 41: mk.clustering.v1.ServeResponse.lease:type_name -> mk.clustering.v1.Lease
+	34, // 42: mk.clustering.v1.Lease.until:type_name -> google.protobuf.Timestamp
+	37, // 43: mk.clustering.v1.Lease.take_back:type_name -> mk.plugin.v1.ChangeSet
+	31, // 44: mk.clustering.v1.MembersRequest.node:type_name -> mk.plugin.v1.Node
+	20, // 45: mk.clustering.v1.MembersResponse.members:type_name -> mk.clustering.v1.Member
+	34, // 46: mk.clustering.v1.PendingJoin.since:type_name -> google.protobuf.Timestamp
+	24, // 47: mk.clustering.v1.PendingResponse.joins:type_name -> mk.clustering.v1.PendingJoin
+	30, // 48: mk.clustering.v1.DecideRequest.call:type_name -> mk.plugin.v1.Call
+	0,  // 49: mk.clustering.v1.ClusteringService.Init:input_type -> mk.clustering.v1.InitRequest
+	2,  // 50: mk.clustering.v1.ClusteringService.Invite:input_type -> mk.clustering.v1.InviteRequest
+	5,  // 51: mk.clustering.v1.ClusteringService.Admit:input_type -> mk.clustering.v1.AdmitRequest
+	9,  // 52: mk.clustering.v1.ClusteringService.Join:input_type -> mk.clustering.v1.JoinRequest
+	11, // 53: mk.clustering.v1.ClusteringService.Leave:input_type -> mk.clustering.v1.LeaveRequest
+	13, // 54: mk.clustering.v1.ClusteringService.Remove:input_type -> mk.clustering.v1.RemoveRequest
+	15, // 55: mk.clustering.v1.ClusteringService.Abort:input_type -> mk.clustering.v1.AbortRequest
+	17, // 56: mk.clustering.v1.ClusteringService.Serve:input_type -> mk.clustering.v1.ServeRequest
+	21, // 57: mk.clustering.v1.ClusteringService.Members:input_type -> mk.clustering.v1.MembersRequest
+	23, // 58: mk.clustering.v1.ClusteringService.Pending:input_type -> mk.clustering.v1.PendingRequest
+	26, // 59: mk.clustering.v1.ClusteringService.Decide:input_type -> mk.clustering.v1.DecideRequest
+	1,  // 60: mk.clustering.v1.ClusteringService.Init:output_type -> mk.clustering.v1.InitResponse
+	3,  // 61: mk.clustering.v1.ClusteringService.Invite:output_type -> mk.clustering.v1.InviteResponse
+	6,  // 62: mk.clustering.v1.ClusteringService.Admit:output_type -> mk.clustering.v1.AdmitResponse
+	10, // 63: mk.clustering.v1.ClusteringService.Join:output_type -> mk.clustering.v1.JoinResponse
+	12, // 64: mk.clustering.v1.ClusteringService.Leave:output_type -> mk.clustering.v1.LeaveResponse
+	14, // 65: mk.clustering.v1.ClusteringService.Remove:output_type -> mk.clustering.v1.RemoveResponse
+	16, // 66: mk.clustering.v1.ClusteringService.Abort:output_type -> mk.clustering.v1.AbortResponse
+	18, // 67: mk.clustering.v1.ClusteringService.Serve:output_type -> mk.clustering.v1.ServeResponse
+	22, // 68: mk.clustering.v1.ClusteringService.Members:output_type -> mk.clustering.v1.MembersResponse
+	25, // 69: mk.clustering.v1.ClusteringService.Pending:output_type -> mk.clustering.v1.PendingResponse
+	27, // 70: mk.clustering.v1.ClusteringService.Decide:output_type -> mk.clustering.v1.DecideResponse
+	60, // [60:71] is the sub-list for method output_type
+	49, // [49:60] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_mk_clustering_v1_clustering_proto_init() }

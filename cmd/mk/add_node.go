@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/sdk/clustering"
+)
+
+// shortestToken is MicroK8s' bound for a token that a person chooses.
+const shortestToken = 32
+
+// addNode prints what another machine needs to join.
+func (s *session) addNode() *cli.Command {
+	return &cli.Command{
+		Name: "add-node", Usage: "invite another machine into this cluster",
+		Description: "sudo mk add-node\nsudo mk add-node --worker --token-ttl 3600", UsageText: exitsUsual,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "a `TOKEN` of your own, 32 characters at least"},
+			&cli.IntFlag{Name: "token-ttl", Aliases: []string{"l"}, Value: -1, Usage: "how long the token is good, in `SECONDS`; -1: for one node, without an end"},
+			&cli.UintFlag{Name: "uses", Usage: "for how many nodes the token is good; 0: with --token-ttl any number, else one"},
+			&cli.BoolFlag{Name: "worker", Usage: "the token lets in workers only"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noMore(c, 0); err != nil {
+				return err
+			}
+			if err := s.root("add-node"); err != nil {
+				return err
+			}
+			o, err := inviteOptions(c)
+			if err != nil {
+				return err
+			}
+			return s.open("add-node", func(n *operation.Node) error {
+				ctx, cancel := s.bounded(c)
+				defer cancel()
+				invitation, err := n.Invite(ctx, o)
+				if err != nil {
+					return err
+				}
+				return s.showInvitation(invitation, o.Worker)
+			})
+		},
+	}
+}
+
+func inviteOptions(c *cli.Context) (operation.InviteOptions, error) {
+	o := operation.InviteOptions{Token: c.String("token"), Uses: uint32(min(c.Uint("uses"), 1_000_000)), Worker: c.Bool("worker")} //nolint:gosec // bounded
+	ttl := c.Int("token-ttl")
+	switch {
+	case c.IsSet("token") && len(o.Token) < shortestToken:
+		return o, usage("--token has %d characters: %d at least", len(o.Token), shortestToken)
+	case strings.ContainsAny(o.Token, "/|\n\r\t ") || strings.ContainsFunc(o.Token, func(r rune) bool { return r < '!' || r > '~' }):
+		return o, usage("--token: letters, digits and signs but / and |")
+	case ttl == 0 || ttl < -1:
+		return o, usage("--token-ttl %d: seconds from 1 on, or -1", ttl)
+	case ttl > 0:
+		o.Lifetime = time.Duration(ttl) * time.Second
+	case o.Uses == 0:
+		o.Uses = 1
+	}
+	return o, nil
+}
+
+// invitationOutputs are the formats that only an invitation has.
+func invitationOutputs() []string { return []string{"token", "token-check"} }
+
+// showInvitation prints in all the formats that MicroK8s has.
+func (s *session) showInvitation(i clustering.Invitation, worker bool) error {
+	first := i.ConnectionStrings[0]
+	tail := first[strings.IndexByte(first, '/')+1:] // token/check
+	switch s.global.output {
+	case "token":
+		s.printf("%s\n", i.Token)
+		return nil
+	case "token-check":
+		s.printf("%s\n", tail)
+		return nil
+	case "short":
+		for _, url := range i.ConnectionStrings {
+			s.printf("mk join %s\n", url)
+		}
+		return nil
+	}
+	result := struct {
+		Token   string     `json:"token"`
+		URLs    []string   `json:"urls"`
+		Expires *time.Time `json:"expires,omitempty"`
+	}{Token: tail, URLs: i.ConnectionStrings}
+	if !i.Expires.IsZero() {
+		result.Expires = &i.Expires
+	}
+	return s.show(result, func(w io.Writer) error {
+		flag := ""
+		if worker {
+			flag = " --worker"
+		}
+		fmt.Fprintf(w, "On the machine that is to join:\n\n  sudo mk join %s%s\n\n", first, flag)
+		if !worker {
+			fmt.Fprintf(w, "As a worker, which runs pods and no control plane:\n\n  sudo mk join %s --worker\n\n", first)
+		}
+		if len(i.ConnectionStrings) > 1 {
+			fmt.Fprintln(w, "If it does not reach this address, one of these:")
+			for _, url := range i.ConnectionStrings[1:] {
+				fmt.Fprintf(w, "  sudo mk join %s%s\n", url, flag)
+			}
+		}
+		return nil
+	})
+}

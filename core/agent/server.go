@@ -1,0 +1,394 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+const (
+	// maxBody is how much is read of a request before anyone knows who asks.
+	maxBody       = 64 << 10
+	headerLimit   = 5 * time.Second
+	readLimit     = 30 * time.Second
+	requestLimit  = 3 * time.Minute
+	shutdownLimit = 5 * time.Second
+)
+
+// serve answers other nodes until ctx ends.
+func (o Options) serve(ctx context.Context) {
+	for {
+		err := o.listen(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			o.Log.Error("does not listen for other nodes, tried again", "error", err.Error(), "in", requestRetry.String())
+		}
+		if !sleep(ctx, requestRetry) {
+			return
+		}
+	}
+}
+
+func (o Options) listen(ctx context.Context) error {
+	w := &warm{open: o.Open, now: o.Now}
+	defer w.close()
+	var bind string
+	var keys *pairs
+	err := w.with(func(n *operation.Node) error {
+		if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped {
+			return operation.ErrNoNode
+		}
+		keys = &pairs{cert: n.Root.Path, role: string(n.Record.Role)}
+		var err error
+		bind, err = n.AgentBind()
+		return err
+	})
+	if errors.Is(err, operation.ErrNoNode) {
+		return nil // there will be one
+	}
+	if err != nil {
+		return err
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", bind)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", bind, err)
+	}
+	s := &server{node: w, log: o.Log, trust: keys}
+	h := &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
+		TLSConfig: &tls.Config{
+			MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keys.server() },
+		},
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.ServeTLS(l, "", "") }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve other nodes: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
+	defer cancel()
+	return errors.Join(h.Shutdown(stop), l.Close())
+}
+
+// server answers requests of other nodes.
+type server struct {
+	node  *warm
+	log   logger
+	trust *pairs
+}
+
+// logger is what the server needs of a log.
+type logger interface {
+	Info(msg string, args ...any)
+	Error(msg string, args ...any)
+}
+
+// routes are the core's own; what is below StrategyPath is the clustering
+// plugin's.
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]string{"status": "OK"}) })
+	mux.Handle("POST "+peer.BeginPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Begin) (any, error) {
+		return n.BeginJoin(ctx, who, in)
+	}))
+	mux.Handle("POST "+peer.SecretsPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Secrets) (any, error) {
+		return n.JoinSecrets(ctx, who, in)
+	}))
+	mux.Handle("POST "+peer.SignPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Sign) (any, error) {
+		return n.SignFor(ctx, who, in)
+	}))
+	mux.Handle("POST "+peer.CommitPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Ref) (any, error) {
+		return struct{}{}, n.CommitJoin(ctx, who, in)
+	}))
+	mux.Handle("POST "+peer.ReleasePath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Ref) (any, error) {
+		return struct{}{}, n.ReleaseJoin(ctx, who, in)
+	}))
+	mux.Handle("POST "+peer.LeavePath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Leave) (any, error) {
+		return struct{}{}, n.LetGo(ctx, who, in, false)
+	}))
+	mux.Handle("POST "+peer.DrainPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Leave) (any, error) {
+		return struct{}{}, n.LetGo(ctx, who, in, true)
+	}))
+	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
+	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusNotFound, peer.Problem{Error: peer.ProblemText{Reason: "NOT_FOUND", Message: "there is no such route"}})
+	})
+	return mux
+}
+
+// handle decodes a request, asks the node, and answers.
+func handle[In any](s *server, do func(context.Context, *operation.Node, operation.Caller, In) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			err = json.Unmarshal(data, &in)
+		}
+		if err != nil {
+			reply(w, http.StatusBadRequest, peer.Problem{Error: peer.ProblemText{Reason: plugin.BadArgument, Message: "the request cannot be read"}})
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
+		defer cancel()
+		var out any
+		err = s.node.with(func(n *operation.Node) error {
+			var err error
+			out, err = do(ctx, n, s.caller(r), in)
+			return err
+		})
+		if err != nil {
+			s.problem(w, r, err)
+			return
+		}
+		reply(w, http.StatusOK, out)
+	})
+}
+
+// strategy hands a request to the clustering plugin.
+func (s *server) strategy(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		reply(w, http.StatusRequestEntityTooLarge, peer.Problem{Error: peer.ProblemText{Reason: plugin.BadArgument, Message: "the request is too large"}})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
+	defer cancel()
+	var answer *peer.Answer
+	err = s.node.with(func(n *operation.Node) error {
+		var err error
+		answer, err = n.ServeStrategy(ctx, s.caller(r), r.Header.Get(peer.OperationHeader), peer.Request{
+			Method: r.Method, Path: strings.TrimPrefix(r.URL.Path, peer.StrategyPath), Body: body,
+		})
+		return err
+	})
+	if err != nil {
+		s.problem(w, r, err)
+		return
+	}
+	for k, v := range answer.Headers {
+		w.Header().Set(k, v)
+	}
+	if answer.Status < 200 || answer.Status > 599 {
+		answer.Status = http.StatusOK
+	}
+	w.WriteHeader(answer.Status)
+	_, _ = w.Write(answer.Body)
+}
+
+// plugin answers a plugin's folder to a joiner.
+func (s *server) plugin(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
+	defer cancel()
+	err := s.node.with(func(n *operation.Node) error {
+		if err := n.Known(ctx, s.caller(r), r.Header.Get(peer.OperationHeader)); err != nil {
+			return err
+		}
+		return n.PluginArchive(ctx, r.PathValue("digest"), w)
+	})
+	if err != nil {
+		s.problem(w, r, err)
+	}
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		status, data = http.StatusInternalServerError, []byte(`{}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(data)
+}
+
+// problem answers an error: with its reason where it has one, else without
+// what only this node's log should say.
+func (s *server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	s.log.Error("request not served", "path", r.URL.Path, "from", r.RemoteAddr, "error", err.Error())
+	e, ok := errors.AsType[*plugin.Error](err)
+	if !ok {
+		reply(w, http.StatusInternalServerError, peer.Problem{Error: peer.ProblemText{Reason: plugin.Internal,
+			Message: "the other node could not do it; its log says why: mk logs mk"}})
+		return
+	}
+	status := http.StatusConflict
+	switch e.Reason {
+	case plugin.BadArgument:
+		status = http.StatusBadRequest
+	case plugin.TokenUnknown, operation.NotAllowed, operation.NotPermitted:
+		status = http.StatusForbidden
+	}
+	reply(w, status, peer.Problem{Error: peer.ProblemText{Reason: e.Reason, Message: e.Message, Next: e.Next}})
+}
+
+// caller says who asks: what TLS proves, and nothing else.
+func (s *server) caller(r *http.Request) operation.Caller {
+	who := operation.Caller{Host: r.Host}
+	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		who.Address = a.Addr().Unmap()
+	}
+	if l, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		if a, err := netip.ParseAddrPort(l.String()); err == nil {
+			who.Local = a.Addr().Unmap()
+		}
+	}
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return who
+	}
+	leaf := r.TLS.PeerCertificates[0]
+	who.Key = peer.Fingerprint(leaf)
+	who.Cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
+	if name, ok := strings.CutPrefix(leaf.Subject.CommonName, "mk:node:"); ok && s.trust.signed(r.TLS.PeerCertificates) {
+		who.Member = name
+	}
+	return who
+}
+
+// pairs reads the agent's certificate and whom it trusts, anew when they were
+// switched.
+type pairs struct {
+	cert func(...string) string
+	role string
+
+	mu      sync.Mutex
+	from    string // the generation that was read
+	pair    *tls.Certificate
+	clients *x509.CertPool
+}
+
+func (p *pairs) read() error {
+	generation, err := os.Readlink(p.cert("certs"))
+	if err != nil {
+		return fmt.Errorf("read the agent's certificate: %w", err)
+	}
+	if generation == p.from {
+		return nil
+	}
+	name := "server"
+	if p.role == plugin.RoleWorker {
+		name = "kubelet"
+	}
+	pair, err := tls.LoadX509KeyPair(p.cert("certs", name+".crt"), p.cert("certs", name+".key"))
+	if err != nil {
+		return fmt.Errorf("read the agent's certificate: %w", err)
+	}
+	bundle, err := os.ReadFile(p.cert("certs", "client-ca.crt"))
+	if err != nil {
+		return fmt.Errorf("read whom the agent trusts: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(bundle)
+	p.from, p.pair, p.clients = generation, &pair, pool
+	return nil
+}
+
+func (p *pairs) server() (*tls.Certificate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.read(); err != nil && p.pair == nil {
+		return nil, err
+	}
+	return p.pair, nil
+}
+
+// signed tells whether a client's certificate is of the cluster's authority.
+func (p *pairs) signed(chain []*x509.Certificate) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.read(); err != nil && p.clients == nil {
+		return false
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{Roots: p.clients, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err == nil
+}
+
+// warm keeps a node, with the plugins that were asked, open for a minute after
+// the last request: the next one of a join does not start them again.
+type warm struct {
+	open func() (*operation.Node, error)
+	now  func() time.Time
+
+	mu     sync.Mutex
+	node   *operation.Node
+	users  int
+	opened time.Time
+	timer  *time.Timer
+}
+
+const keepWarm = time.Minute
+
+func (w *warm) with(do func(*operation.Node) error) error {
+	n, err := w.take()
+	if err != nil {
+		return err
+	}
+	defer w.give()
+	return do(n)
+}
+
+func (w *warm) take() (*operation.Node, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+	if w.node != nil && w.users == 0 && w.now().Sub(w.opened) > keepWarm {
+		// What the node's files say may have changed.
+		_ = w.node.Close()
+		w.node = nil
+	}
+	if w.node == nil {
+		n, err := w.open()
+		if err != nil {
+			return nil, err
+		}
+		w.node, w.opened = n, w.now()
+	}
+	w.users++
+	return w.node, nil
+}
+
+func (w *warm) give() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.users--
+	if w.users == 0 {
+		w.timer = time.AfterFunc(keepWarm, w.close)
+	}
+}
+
+func (w *warm) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.users == 0 && w.node != nil {
+		_ = w.node.Close()
+		w.node = nil
+	}
+}

@@ -1,0 +1,378 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/sdk/clustering"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// LeaveOptions say how a node goes.
+type LeaveOptions struct {
+	Force   bool `json:"force,omitempty"`   // also with the last copy of the data, or with nobody to tell
+	NoDrain bool `json:"noDrain,omitempty"` // pods end where they are
+}
+
+// LastCopy is the reason of a refusal: with this node the data would go.
+const LastCopy plugin.Reason = "LAST_COPY"
+
+const (
+	drainLimit = 5 * time.Minute
+	// leaveFile holds the other control-plane nodes' agents while this node
+	// goes: once it is no member it cannot ask.
+	leaveFile = "var/leave.json"
+)
+
+// Leave takes this node out of its cluster and leaves nothing of the cluster
+// on it. One that was interrupted is gone on with; half-joined nodes leave too.
+func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
+	if n.Record == nil {
+		return ErrNoNode
+	}
+	r, err := n.Journal.Begin(ctx, "leave", o)
+	if err != nil {
+		return err
+	}
+	if err = n.leave(ctx, r, o); err != nil {
+		return r.End(ctx, err)
+	}
+	if err := r.End(ctx, nil); err != nil {
+		return err
+	}
+	return n.Root.RemoveAll(leaveFile)
+}
+
+func (n *Node) leave(ctx context.Context, r *Run, o LeaveOptions) error {
+	tolerate := func(do func(context.Context) error) func(context.Context) error {
+		if !o.Force {
+			return do
+		}
+		return func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			if err := do(ctx); err != nil {
+				n.detail(fmt.Sprintf("left out: %v", err))
+			}
+			return nil
+		}
+	}
+	if err := r.Step(ctx, "look at the cluster", tolerate(n.beforeLeave)); err != nil {
+		return err
+	}
+	if !o.NoDrain {
+		if err := r.Step(ctx, "drain the node", tolerate(n.drainSelf)); err != nil {
+			return err
+		}
+	}
+	if n.Record.Role == node.ControlPlane {
+		if err := r.Step(ctx, "leave the datastore", tolerate(func(ctx context.Context) error { return n.leaveDatastore(ctx, r, o) })); err != nil {
+			return err
+		}
+	}
+	if err := r.Step(ctx, "tell the cluster", tolerate(n.tellLeft)); err != nil {
+		return err
+	}
+	return r.Step(ctx, "remove what is the cluster's", n.wipeCluster)
+}
+
+// leaving is what is known of the cluster while this node goes.
+type leaving struct {
+	Agents  []string            `json:"agents"`
+	Members []clustering.Member `json:"members,omitempty"`
+}
+
+// beforeLeave notes the other control-plane nodes. Where there is none, this
+// node may hold the last copy of the data.
+func (n *Node) beforeLeave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	all, err := n.Members(ctx)
+	if err != nil {
+		return &plugin.Error{Reason: plugin.Unavailable, Message: "the cluster cannot be asked: " + err.Error(),
+			Next: "mk leave --force goes without telling it; then on another node: mk remove-node " + n.Record.Name + " --force"}
+	}
+	l := leaving{Agents: []string{}}
+	for _, m := range all {
+		if m.Name != n.Record.Name && m.State == cluster.Joined && m.Role == plugin.RoleControlPlane {
+			l.Agents = append(l.Agents, m.Agent())
+		}
+	}
+	if len(l.Agents) == 0 {
+		return &plugin.Error{Reason: LastCopy, Message: "this node holds the last copy of the cluster's data",
+			Next: "mk reset --all removes node and data; mk leave --force does the same"}
+	}
+	if n.Record.Role == node.ControlPlane {
+		if l.Members, err = n.datastoreMembers(ctx); err != nil {
+			return err
+		}
+	}
+	data, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("note the cluster's nodes: %w", err)
+	}
+	return n.Root.WriteFile(leaveFile, data, node.Perm{Mode: 0o600, UID: -1, GID: -1})
+}
+
+func (n *Node) noted() (leaving, error) {
+	var l leaving
+	data, err := n.Root.ReadFile(leaveFile)
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(data, &l); err != nil {
+		return l, fmt.Errorf("%s: %w", n.Root.Path(leaveFile), err)
+	}
+	return l, nil
+}
+
+// drainSelf moves pods elsewhere. A worker has a control-plane node do it.
+func (n *Node) drainSelf(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	if n.Record.Role == node.Worker {
+		return n.askAny(ctx, peer.DrainPath, peer.Leave{Node: n.Record.Name})
+	}
+	c, err := n.Kube()
+	if err != nil {
+		return err
+	}
+	return drained(ctx, c, n.Record.Name, n.detail)
+}
+
+// drained drains a node and takes it back in use where that fails.
+func drained(ctx context.Context, c *kube.Client, name string, detail func(string)) error {
+	err := c.Drain(ctx, name, kube.DrainOptions{}, detail)
+	if err == nil || kube.NotFound(err) {
+		return nil
+	}
+	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	return errors.Join(err, c.Uncordon(back, name))
+}
+
+// askAny asks the noted control-plane nodes until one has done it.
+func (n *Node) askAny(ctx context.Context, path string, in any) error {
+	l, err := n.noted()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, address := range l.Agents {
+		c, err := n.PeerAt(address)
+		if err != nil {
+			return err
+		}
+		err = c.Call(ctx, path, in, nil)
+		c.Close()
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// leaveDatastore has the strategy take this node's member out.
+func (n *Node) leaveDatastore(ctx context.Context, r *Run, o LeaveOptions) error {
+	l, err := n.noted()
+	if err != nil {
+		return err
+	}
+	c, who, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return err
+	}
+	grants, err := n.grantsOf(who)
+	if err != nil {
+		return err
+	}
+	facts, err := n.Facts(ctx, grants)
+	if err != nil {
+		return err
+	}
+	return r.Ask(ctx, "leave", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
+		return c.Leave(ctx, clustering.LeaveRequest{Call: call, Node: facts, Members: l.Members, Force: o.Force})
+	}, nil)
+}
+
+// tellLeft has another node remove this one's object and record: with them go
+// its rights.
+func (n *Node) tellLeft(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return n.askAny(ctx, peer.LeavePath, peer.Leave{Node: n.Record.Name})
+}
+
+// wipeCluster stops the node and removes all that it had of the cluster: keys,
+// plugins' state, datastore, undo copies. What people wrote stays: settings.
+func (n *Node) wipeCluster(ctx context.Context) error {
+	n.forgetAll(ctx)
+	if err := n.stopServices(ctx); err != nil {
+		return err
+	}
+	if err := n.clearRemains(ctx); err != nil {
+		return err
+	}
+	entries, err := n.Root.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !slices.Contains([]string{"var", "settings.yaml", "node.json"}, e.Name()) {
+			errs = append(errs, n.Root.RemoveAll(e.Name()))
+		}
+	}
+	inside, err := n.Root.ReadDir("var")
+	errs = append(errs, err)
+	for _, e := range inside {
+		if !slices.Contains([]string{"journal", "lock", "log"}, e.Name()) {
+			errs = append(errs, n.Root.RemoveAll("var/"+e.Name()))
+		}
+	}
+	for _, name := range []string{"clustered.lock", "ha-cluster", "lite.lock", "no-etcd", "stopped.lock"} {
+		errs = append(errs, n.Root.RemoveAll("var/lock/"+name))
+	}
+	return errors.Join(append(errs, n.Root.RemoveAll("node.json"))...)
+}
+
+// forgetAll has every active plugin drop what belongs to the cluster. What it
+// cannot drop elsewhere is named; its state folder goes in any case.
+func (n *Node) forgetAll(ctx context.Context) {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for _, a := range lock.Active {
+		if err := n.Plugins.Forget(ctx, a.Kind+"/"+a.Name); err != nil {
+			n.detail(fmt.Sprintf("%s/%s: %v", a.Kind, a.Name, err))
+		}
+	}
+}
+
+// RemoveOptions say how another node is removed.
+type RemoveOptions struct {
+	Name    string `json:"name"`
+	Force   bool   `json:"force,omitempty"` // it is dead: it is not drained, and its member goes as it is
+	NoDrain bool   `json:"noDrain,omitempty"`
+}
+
+// RemoveNode takes another node out of the cluster: whatever of datastore
+// member, node object and record is there goes. Asked again, it goes on.
+func (n *Node) RemoveNode(ctx context.Context, o RemoveOptions) error {
+	if n.Record.Role == node.Worker {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: "a worker cannot remove others", Next: "mk remove-node, on a control-plane node"}
+	}
+	if o.Name == n.Record.Name {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: o.Name + " is this node", Next: "mk leave"}
+	}
+	r, err := n.Journal.Begin(ctx, "remove-node", o)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, n.removeNode(ctx, r, o))
+}
+
+func (n *Node) removeNode(ctx context.Context, r *Run, o RemoveOptions) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := store.Get(ctx, o.Name)
+	if err != nil {
+		return err
+	}
+	members, err := n.datastoreMembers(ctx)
+	if err != nil {
+		return err
+	}
+	object, err := store.Client.Node(ctx, o.Name)
+	if err != nil && !kube.NotFound(err) {
+		return err
+	}
+	known := slices.ContainsFunc(members, func(d clustering.Member) bool { return d.Name == o.Name })
+	if m == nil && !known && err != nil {
+		return plugin.Errorf(plugin.BadArgument, "there is no node %s in this cluster", o.Name)
+	}
+	if err == nil && !object.Ready && !o.Force {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: o.Name + " does not answer: its pods cannot be moved", Next: "mk remove-node " + o.Name + " --force"}
+	}
+	if err == nil && !o.Force && !o.NoDrain {
+		err := r.Step(ctx, "drain "+o.Name, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, drainLimit)
+			defer cancel()
+			return drained(ctx, store.Client, o.Name, n.detail)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if known || (m != nil && m.Role == plugin.RoleControlPlane) {
+		if err := r.Step(ctx, "take it out of the datastore", func(ctx context.Context) error { return n.removeMember(ctx, r, o, m, members) }); err != nil {
+			return err
+		}
+	}
+	return r.Step(ctx, "remove its object and rights", func(ctx context.Context) error { return n.ForgetNode(ctx, o.Name) })
+}
+
+func (n *Node) removeMember(ctx context.Context, r *Run, o RemoveOptions, m *cluster.Member, members []clustering.Member) error {
+	c, who, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return err
+	}
+	facts, err := n.Facts(ctx, plugin.Grants{})
+	if err != nil {
+		return err
+	}
+	target := plugin.Node{Name: o.Name, Role: plugin.RoleControlPlane, Cluster: facts.Cluster}
+	if m != nil {
+		target.Address, target.Addresses = m.Address, m.Addresses
+	}
+	return r.Ask(ctx, "remove", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
+		return c.Remove(ctx, clustering.RemoveRequest{Call: call, Node: facts, Target: target, Members: members, Force: o.Force})
+	}, nil)
+}
+
+// ForgetNode removes a node's object and record; what is gone is no error.
+func (n *Node) ForgetNode(ctx context.Context, name string) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
+		return err
+	}
+	m, err := store.Get(ctx, name)
+	if err != nil || m == nil {
+		return err
+	}
+	return store.Delete(ctx, m)
+}
+
+// LetGo does for a member that leaves what it cannot do itself.
+func (n *Node) LetGo(ctx context.Context, who Caller, in peer.Leave, drain bool) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	// A control-plane node that has left the datastore may come a second time.
+	if who.Member == "" || in.Node != who.Member {
+		return plugin.Errorf(NotAllowed, "a node speaks for itself only")
+	}
+	if drain {
+		return drained(ctx, store.Client, who.Member, n.detail)
+	}
+	return n.ForgetNode(ctx, who.Member)
+}
+

@@ -1,0 +1,650 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/sdk/certs"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/clustering"
+	"mk8s.io/mk/sdk/plugin"
+	"mk8s.io/mk/sdk/seal"
+	"mk8s.io/mk/sdk/tokens"
+)
+
+// Caller is who asks this node over the network: a joiner, known by its key,
+// or a member, known by the certificate of its agent.
+type Caller struct {
+	Key     string // fingerprint of the key of its TLS certificate; empty without one
+	Member  string // the node's name, where the cluster's authority says so
+	Address netip.Addr
+	Local   netip.Addr
+	Host    string
+	Cert    []byte // PEM
+}
+
+// Reasons of a join that is refused.
+const (
+	NameTaken    plugin.Reason = "NAME_TAKEN"
+	ClockSkew    plugin.Reason = "CLOCK_SKEW"
+	NotAllowed   plugin.Reason = "NOT_ALLOWED"
+	JoinEnded    plugin.Reason = "JOIN_ENDED"
+	NotPermitted plugin.Reason = "NOT_PERMITTED"
+)
+
+const (
+	// joinLease is how long what a joiner has here lasts without a word of it.
+	joinLease = 10 * time.Minute
+	// maxSkew is how far clocks may be apart: certificates are dated back less.
+	maxSkew = 2 * time.Minute
+	// serveLimit is how long a strategy's route may take to change something:
+	// less than its caller, a plugin's question, has time.
+	serveLimit = 20 * time.Second
+)
+
+// BeginJoin reserves the joiner's token, asks whether it may come, and notes
+// it. Asked again by the same key, it prolongs what was.
+func (n *Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Begun, error) {
+	if err := n.checkBegin(who, b); err != nil {
+		return nil, err
+	}
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	t, _, err := n.Plugins.Tokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held, err := t.Reserve(ctx, tokens.ReserveRequest{
+		Call: plugin.Call{OperationID: b.Operation + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: joinLease,
+		Claimant: tokens.Claimant{KeyFingerprint: who.Key, Name: b.Name, Address: b.Address},
+	})
+	if err != nil {
+		return nil, tokenProblem(err, b.Token)
+	}
+	begun, err := n.admit(ctx, store, who, b, held)
+	if err == nil {
+		return begun, nil
+	}
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return nil, errors.Join(err, t.Release(release, plugin.Call{OperationID: b.Operation + "/release"}, held.ID))
+}
+
+// tokenProblem adds what to do about a token that is not good.
+func tokenProblem(err error, token string) error {
+	e, ok := errors.AsType[*plugin.Error](err)
+	if !ok || e.Next != "" {
+		return err
+	}
+	switch e.Reason {
+	case plugin.TokenUnknown, plugin.TokenUsed, plugin.TokenExpired:
+		message := e.Message
+		if e.Reason == plugin.TokenUnknown && len(token) < 32 {
+			message += ": it is shorter than any that mk makes; was it cut off?"
+		}
+		return &plugin.Error{Reason: e.Reason, Message: message, Next: "on a control-plane node: mk add-node"}
+	}
+	return err
+}
+
+func (n *Node) checkBegin(who Caller, b peer.Begin) error {
+	if n.Record.Role != node.ControlPlane {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: n.Record.Name + " is a worker: it cannot admit others", Next: "join a control-plane node"}
+	}
+	if who.Key == "" {
+		return plugin.Errorf(NotAllowed, "a joiner shows its key in the TLS handshake")
+	}
+	if skew := b.Now.Sub(n.Now()); skew.Abs() > maxSkew {
+		return &plugin.Error{Reason: ClockSkew, Next: "timedatectl set-ntp true", Message: fmt.Sprintf(
+			"clocks are %s apart: there %s, on %s %s", skew.Abs().Round(time.Minute), b.Now.UTC().Format("15:04 UTC"), n.Record.Name, n.Now().UTC().Format("15:04 UTC"))}
+	}
+	if err := pki.CheckNodeName(b.Name); err != nil {
+		return plugin.Errorf(plugin.BadArgument, "%v", err)
+	}
+	for _, s := range append([]string{b.Address}, b.Addresses...) {
+		if a, err := netip.ParseAddr(s); err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			return plugin.Errorf(plugin.BadArgument, "%.80q is not an address of a node", s)
+		}
+	}
+	if b.Role != plugin.RoleWorker && b.Role != plugin.RoleControlPlane {
+		return plugin.Errorf(plugin.BadArgument, "the role %.40q is unknown", b.Role)
+	}
+	if len(b.Addresses) > 200 || b.AgentPort < 1 || b.AgentPort > 65535 || !validOperation(b.Operation) {
+		return plugin.Errorf(plugin.BadArgument, "the request to join is not whole")
+	}
+	return nil
+}
+
+// validOperation holds the id of another node's operation to the form of ours.
+func validOperation(id string) bool {
+	if len(id) != 36 {
+		return false
+	}
+	for _, c := range id {
+		if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *Node) members() (cluster.Members, error) {
+	c, err := n.Kube()
+	return cluster.Members{Client: c}, err
+}
+
+// admit asks the strategy, notes the joiner, and answers what it needs.
+func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b peer.Begin, held tokens.Reservation) (*peer.Begun, error) {
+	m, err := n.free(ctx, store, who, b)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := n.Facts(ctx, plugin.Grants{})
+	if err != nil {
+		return nil, err
+	}
+	reservation := clustering.Reservation{ID: held.ID, Role: held.Role, BoundNames: held.BoundNames, Until: held.Until}
+	verdict, err := c.Admit(ctx, clustering.AdmitRequest{
+		Call: plugin.Call{OperationID: b.Operation + "/admit"}, Node: facts, Reservation: reservation,
+		Joiner: plugin.Node{Name: b.Name, Role: b.Role, Address: b.Address, Addresses: b.Addresses, Versions: b.Versions, Cluster: facts.Cluster},
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case verdict.Denied != nil:
+		return nil, &plugin.Error{Reason: verdict.Denied.Reason, Message: verdict.Denied.Message}
+	case verdict.NotYet != nil:
+		return &peer.Begun{NotYet: &peer.NotYet{RetryAfter: verdict.NotYet.RetryAfter, WaitingFor: verdict.NotYet.WaitingFor}}, nil
+	case verdict.Admitted == nil:
+		return nil, fmt.Errorf("the clustering plugin has not decided")
+	}
+	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = b.NodeID, b.Role, b.Address, b.Addresses, b.AgentPort
+	m.Versions, m.Labels, m.State = b.Versions, b.Labels, cluster.Joining
+	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
+	if err := store.Put(ctx, m); err != nil {
+		return nil, err
+	}
+	if b.Role == plugin.RoleControlPlane {
+		if err := n.electLeaders(ctx, store.Client); err != nil {
+			return nil, err
+		}
+	}
+	begun, err := n.begun(ctx, store, b.Role, facts)
+	if err != nil {
+		return nil, err
+	}
+	begun.Reservation, begun.Until, begun.BoundNames, begun.Facts = held.ID, held.Until, held.BoundNames, verdict.Admitted.Facts
+	return begun, nil
+}
+
+// electLeaders has the controllers of this node compete with those to come:
+// a node that is alone does without, since a slow disk would cost it the lease
+// and so the process.
+func (n *Node) electLeaders(ctx context.Context, c *kube.Client) error {
+	yes, ops := "true", []changeset.Operation{}
+	for _, s := range []string{"kube-controller-manager", "kube-scheduler"} {
+		f, err := args.Load(n.Root.Args(s))
+		if err != nil {
+			return err
+		}
+		if v, _ := f.Get("leader-elect"); v != yes {
+			ops = append(ops, changeset.Operation{Action: &changeset.SetArgument{Service: s, Option: "leader-elect", Value: &yes}})
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	ops = append(ops, changeset.Operation{Action: &changeset.ControlService{Service: "kubelite", Action: changeset.Restart}})
+	if err := n.serveChanges(ctx, "elect leaders", node.NewID(), changeset.ChangeSet{Operations: ops}); err != nil {
+		return err
+	}
+	return c.WaitReady(ctx, n.detail)
+}
+
+// free finds the record that a joiner may write: none yet, or its own.
+func (n *Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (*cluster.Member, error) {
+	all, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var own *cluster.Member
+	for _, m := range all {
+		same := m.State == cluster.Joining && m.Key == who.Key
+		switch {
+		case m.Name == b.Name && (same || !m.Live(n.Now())):
+			own = m
+		case m.Name == b.Name:
+			return nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the name %s is taken by the node at %s", b.Name, m.Address),
+				Next: "join with another --name, or on a control-plane node: mk remove-node " + b.Name}
+		case m.Address == b.Address && m.Live(n.Now()) && !same:
+			return nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the address %s is that of node %s", b.Address, m.Name),
+				Next: "on a control-plane node: mk remove-node " + m.Name}
+		}
+	}
+	if own != nil && own.Operation == b.Operation {
+		return own, nil
+	}
+	if own != nil {
+		// What an earlier try left is taken back before the new one begins.
+		if err := n.takeBack(ctx, store, own); err != nil {
+			return nil, err
+		}
+	}
+	_, err = store.Client.Node(ctx, b.Name)
+	if err == nil {
+		return nil, &plugin.Error{Reason: NameTaken, Message: "the name " + b.Name + " is taken by a node of the cluster", Next: "mk remove-node " + b.Name}
+	}
+	if !kube.NotFound(err) {
+		return nil, err
+	}
+	return &cluster.Member{Name: b.Name}, nil
+}
+
+// begun is what a joiner of a role needs to know of the cluster.
+func (n *Node) begun(ctx context.Context, store cluster.Members, role string, facts plugin.Node) (*peer.Begun, error) {
+	r := n.Record.Network
+	out := &peer.Begun{
+		ClusterID: n.Record.ClusterID, Server: facts, Auth: string(n.Record.Auth), Trust: map[string]peer.Bundle{},
+		Network: peer.Network{PodCIDR: r.PodCIDR, ServiceCIDR: r.ServiceCIDR, DNS: r.DNS, Domain: r.Domain, APIPort: r.APIPort, CNI: r.CNI},
+	}
+	all, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range all {
+		if m.State == cluster.Joined && m.Role == plugin.RoleControlPlane {
+			out.APIServers = append(out.APIServers, net.JoinHostPort(m.Address, strconv.Itoa(r.APIPort)))
+			out.Agents = append(out.Agents, m.Agent())
+		}
+	}
+	names := []string{certs.Kubernetes}
+	if role == plugin.RoleControlPlane {
+		names = certs.Names()
+		lock, err := n.Dir.Lock()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range lock.Active {
+			out.Plugins = append(out.Plugins, peer.Plugin{Kind: a.Kind, Name: a.Name, Version: a.Version, Digest: a.Digest, Authority: a.Authority})
+		}
+	}
+	for _, name := range names {
+		a, err := n.Issuer.Authority(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		out.Trust[name] = peer.Bundle{Servers: a.ServerBundle, Clients: a.ClientBundle}
+	}
+	return out, nil
+}
+
+// joiner is the record of a join under way that a caller may speak for; what
+// it has here is prolonged.
+func (n *Node) joiner(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
+	all, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(m *cluster.Member) bool {
+		return m.State == cluster.Joining && m.Operation == operation && m.Key == who.Key && who.Key != ""
+	})
+	if i < 0 || !all[i].Live(n.Now()) {
+		return nil, &plugin.Error{Reason: JoinEnded, Message: "no join of that key is under way here: it has ended, or was never begun", Next: "mk join, with a connection string"}
+	}
+	m := all[i]
+	if m.Until.Sub(n.Now()) < joinLease/2 {
+		m.Until = n.Now().Add(joinLease).UTC()
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// JoinSecrets seals what control-plane nodes share for an admitted joiner:
+// each plugin's state to that plugin's key, the core's to its own. All is
+// bound to the reservation.
+func (n *Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*peer.Sealed, error) {
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	m, err := n.joiner(ctx, store, who, s.Operation)
+	if err != nil {
+		return nil, err
+	}
+	if m.Role != plugin.RoleControlPlane {
+		return nil, plugin.Errorf(NotPermitted, "a worker holds none of the cluster's keys")
+	}
+	binding := []byte(m.Reservation)
+	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
+	for name, recipient := range s.Recipients {
+		if name == peer.CoreRecipient {
+			key, err := n.Root.ReadFile(serviceAccountKey)
+			if err != nil {
+				return nil, err
+			}
+			data, err := json.Marshal(peer.CoreSecrets{ServiceAccountKey: key})
+			if err != nil {
+				return nil, fmt.Errorf("seal the cluster's keys: %w", err)
+			}
+			sealed, err := seal.Seal(recipient, binding, data)
+			if err != nil {
+				return nil, err
+			}
+			out.Sealed[name] = plugin.Sealed{Data: sealed}
+			continue
+		}
+		p, err := n.Plugins.Exporter(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if out.Sealed[name], err = p.Export(ctx, plugin.Call{OperationID: s.Operation + "/export"}, recipient, binding); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// SignFor certifies keys of the caller's own node, for the names that its
+// record has and the profiles that its role may hold.
+func (n *Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	m, err := n.callerRecord(ctx, store, who, s.Operation)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Requests) == 0 || len(s.Requests) > len(pki.Profiles()) {
+		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(s.Requests))
+	}
+	now := n.Now()
+	if err := n.Issuer.checkClock(now); err != nil {
+		return nil, err
+	}
+	names, err := parseNames([]string{m.Name}, append([]string{"127.0.0.1", m.Address}, m.Addresses...))
+	if err != nil {
+		return nil, err
+	}
+	batch := make([]*wish, len(s.Requests))
+	for i, r := range s.Requests {
+		if batch[i], err = signable(m, names, r); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.Issuer.sign(ctx, "for/"+m.Name, pki.Kubernetes, batch, now); err != nil {
+		return nil, err
+	}
+	out := &peer.Signed{}
+	for _, w := range batch {
+		out.Certificates = append(out.Certificates, w.cert)
+	}
+	return out, nil
+}
+
+// signable holds one request to the policy: profile, key and names.
+func signable(m *cluster.Member, names pki.Names, r peer.SignEntry) (*wish, error) {
+	p, err := pki.Find(r.Profile)
+	if err != nil {
+		return nil, plugin.Errorf(plugin.BadArgument, "%v", err)
+	}
+	if !slices.Contains(nodeProfiles(node.Worker), p.Name) {
+		return nil, plugin.Errorf(NotPermitted, "a certificate %s is not made for another node", p.Name)
+	}
+	w := &wish{csr: r.CSR, request: pki.Request{Profile: p, Node: m.Name}}
+	if p.Names == pki.NodeNames {
+		w.request.Names = names
+	}
+	if err := pki.CheckCSR(r.CSR, w.request); err != nil {
+		return nil, plugin.Errorf(NotPermitted, "%v", err)
+	}
+	return w, nil
+}
+
+// callerRecord is the record of the node that asks.
+func (n *Node) callerRecord(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
+	if operation != "" {
+		return n.joiner(ctx, store, who, operation)
+	}
+	if who.Member == "" {
+		return nil, plugin.Errorf(NotAllowed, "this is for nodes of the cluster")
+	}
+	m, err := store.Get(ctx, who.Member)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil || m.State != cluster.Joined {
+		return nil, plugin.Errorf(NotAllowed, "%s is no node of this cluster any more", who.Member)
+	}
+	return m, nil
+}
+
+// CommitJoin makes a joiner a member and spends its token.
+func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := n.joiner(ctx, store, who, ref.Operation)
+	if err != nil {
+		return err
+	}
+	t, _, err := n.Plugins.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.Commit(ctx, plugin.Call{OperationID: ref.Operation + "/commit"}, m.Reservation); err != nil {
+		return err
+	}
+	m.State, m.Joined, m.Seen = cluster.Joined, n.Now().UTC(), n.Now().UTC()
+	m.Operation, m.Key, m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", "", "", time.Time{}, nil, false
+	return store.Put(ctx, m)
+}
+
+// ReleaseJoin takes back all that a joiner has here. One that has nothing is
+// no error.
+func (n *Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := n.joiner(ctx, store, who, ref.Operation)
+	if errors.Is(err, JoinEnded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return n.takeBack(ctx, store, m)
+}
+
+// takeBack undoes what was done here for a join that failed: datastore
+// member, node object, reservation and record.
+func (n *Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
+	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
+		if err := n.serveChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
+			return err
+		}
+	}
+	if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
+		return err
+	}
+	if m.Server == n.Record.Name && m.Reservation != "" {
+		t, _, err := n.Plugins.Tokens(ctx)
+		if err != nil {
+			return err
+		}
+		if err := t.Release(ctx, plugin.Call{OperationID: m.Operation + "/release"}, m.Reservation); err != nil && !errors.Is(err, plugin.TokenUnknown) {
+			return err
+		}
+	}
+	return store.Delete(ctx, m)
+}
+
+// ReapJoins takes back the joins whose lease has ended: a joiner that died
+// leaves neither member nor node behind.
+func (n *Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
+	store, err := n.members()
+	if err != nil {
+		return next, err
+	}
+	all, err := store.List(ctx)
+	if err != nil {
+		return next, err
+	}
+	var errs []error
+	for _, m := range all {
+		if m.State != cluster.Joining {
+			continue
+		}
+		if m.Live(n.Now()) {
+			if next.IsZero() || m.Until.Before(next) {
+				next = m.Until
+			}
+			continue
+		}
+		if err := n.takeBack(ctx, store, m); err != nil && !errors.Is(err, cluster.ErrChanged) {
+			errs = append(errs, err)
+		}
+	}
+	return next, errors.Join(errs...)
+}
+
+// serveChanges applies a ChangeSet for another node: under the apply lock
+// only, so that no node waits for another's operation.
+func (n *Node) serveChanges(ctx context.Context, verb, id string, cs changeset.ChangeSet) error {
+	if len(cs.Operations) == 0 {
+		return nil
+	}
+	r, err := n.Journal.serve(verb, id)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Apply(ctx, cs))
+}
+
+// ServeStrategy answers a route of the clustering plugin. What it answers to
+// change is applied before the caller hears of it.
+func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, r peer.Request) (*peer.Answer, error) {
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	m, err := n.joiner(ctx, store, who, operation)
+	if err != nil {
+		return nil, err
+	}
+	c, by, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := n.grantsOf(by)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := n.Facts(ctx, grants)
+	if err != nil {
+		return nil, err
+	}
+	members, err := n.datastoreMembers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	call := plugin.Call{OperationID: operation + "/serve" + r.Path}
+	served, err := c.Serve(ctx, clustering.ServeRequest{
+		Call: call, Node: facts, Method: r.Method, Path: r.Path, Headers: r.Headers, Body: r.Body, PeerAddress: who.Address.String(),
+		LocalAddress: who.Local.String(), PeerCertificate: who.Cert, Host: who.Host, Members: members,
+		Reservation: &clustering.Reservation{ID: m.Reservation, Role: m.Role, BoundNames: []string{m.Name}, Until: m.Until},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if served.Answer.NotYet != nil {
+		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte(served.Answer.NotYet.WaitingFor)}, nil
+	}
+	if err := n.checkGrants(served.Answer.Changes, by); err != nil {
+		return nil, fmt.Errorf("%s: %w", by, err)
+	}
+	if err := onlyOf(m, served.Answer.Changes); err != nil {
+		return nil, fmt.Errorf("%s: %w", by, err)
+	}
+	if served.Lease != nil && !served.Lease.Until.IsZero() {
+		// Noted before it is done: what is done must never lack its way back.
+		if err := errors.Join(n.checkGrants(served.Lease.TakeBack, by), onlyOf(m, served.Lease.TakeBack)); err != nil {
+			return nil, fmt.Errorf("%s: %w", by, err)
+		}
+		m.TakeBack = &served.Lease.TakeBack
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, serveLimit)
+	defer cancel()
+	err = n.serveChanges(limited, "serve the join of "+m.Name, call.OperationID, served.Answer.Changes)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte("the datastore takes in " + m.Name)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if served.Lease != nil && served.Lease.Until.IsZero() {
+		m.TakeBack, m.Forward = nil, true
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return &peer.Answer{Status: served.Status, Headers: served.Headers, Body: served.Body}, nil
+}
+
+// onlyOf holds what is served for a joiner to the joiner: no other member of
+// the datastore is changed for it.
+func onlyOf(m *cluster.Member, cs changeset.ChangeSet) error {
+	for _, op := range cs.Operations {
+		c, ok := op.Action.(*changeset.ChangeMember)
+		if !ok {
+			continue
+		}
+		u, err := url.Parse(c.PeerAddress)
+		if err != nil || !slices.Contains(append([]string{m.Address}, m.Addresses...), u.Hostname()) {
+			return fmt.Errorf("the member %s is not of %s, which joins", c.PeerAddress, m.Name)
+		}
+	}
+	return nil
+}
+
+// Known reports as an error that a caller is neither a member nor a joiner of
+// the control plane.
+func (n *Node) Known(ctx context.Context, who Caller, operation string) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := n.callerRecord(ctx, store, who, operation)
+	if err == nil && m.Role != plugin.RoleControlPlane {
+		err = plugin.Errorf(NotPermitted, "a worker runs no plugins")
+	}
+	return err
+}

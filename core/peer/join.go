@@ -1,0 +1,150 @@
+package peer
+
+import (
+	"time"
+
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// Routes of the core between nodes. All take POST with JSON and answer JSON.
+const (
+	BeginPath    = "/mk/v1/join/begin"   // reserves the token for the joiner's key and asks Admit
+	SecretsPath  = "/mk/v1/join/secrets" // sealed authorities and keys, for a control-plane joiner
+	SignPath     = "/mk/v1/sign"         // certificates for a node's own names
+	CommitPath   = "/mk/v1/join/commit"  // the join succeeded: the token is spent
+	ReleasePath  = "/mk/v1/join/release" // the join failed: everything is taken back
+	LeavePath    = "/mk/v1/leave"        // a node leaves: its object, record and rights go
+	DrainPath    = "/mk/v1/drain"        // a worker leaves: its pods are moved
+	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
+	PluginPath   = "/mk/v1/plugin"       // a plugin's folder, by digest
+	ReachPath    = "/mk/v1/reach"        // does this node reach those ports?
+	NudgePath    = "/mk/v1/nudge"        // what the cluster wants has changed
+	LogsPath     = "/mk/v1/logs"
+	ImagePath    = "/mk/v1/image/import"
+)
+
+// OperationHeader names the join that a request without a body of mk's own
+// belongs to.
+const OperationHeader = "Mk-Operation"
+
+// NotYet is an answer that says: ask again.
+type NotYet struct {
+	RetryAfter time.Duration `json:"retryAfter"`
+	WaitingFor string        `json:"waitingFor"`
+}
+
+// Begin presents a joiner. The joiner's key is that of its TLS certificate.
+type Begin struct {
+	Operation string            `json:"operation"`
+	Token     string            `json:"token"`
+	NodeID    string            `json:"nodeId"`
+	Name      string            `json:"name"`
+	Role      string            `json:"role"`
+	Address   string            `json:"address"`
+	Addresses []string          `json:"addresses,omitempty"`
+	AgentPort int               `json:"agentPort"`
+	Versions  map[string]string `json:"versions"`
+	Now       time.Time         `json:"now"`
+	NoVote    bool              `json:"noVote,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Renew     bool              `json:"renew,omitempty"` // the node is a member; its certificates have ended
+}
+
+// Begun is what a joiner that was admitted needs.
+type Begun struct {
+	NotYet      *NotYet           `json:"notYet,omitempty"`
+	Reservation string            `json:"reservation,omitempty"`
+	Until       time.Time         `json:"until,omitzero"`
+	BoundNames  []string          `json:"boundNames,omitempty"`
+	ClusterID   string            `json:"clusterId,omitempty"`
+	Network     Network           `json:"network,omitzero"`
+	Server      plugin.Node       `json:"server,omitzero"`
+	Facts       []byte            `json:"facts,omitempty"` // from Admit, for Join
+	Trust       map[string]Bundle `json:"trust,omitempty"` // by authority
+	APIServers  []string          `json:"apiServers,omitempty"`
+	Agents      []string          `json:"agents,omitempty"`  // of all control-plane nodes
+	Plugins     []Plugin          `json:"plugins,omitempty"` // of a control-plane node
+	Auth        string            `json:"auth,omitempty"`
+}
+
+// Network is what all nodes agree on.
+type Network struct {
+	PodCIDR     string `json:"podCIDR"`
+	ServiceCIDR string `json:"serviceCIDR"`
+	DNS         string `json:"dns"`
+	Domain      string `json:"domain"`
+	APIPort     int    `json:"apiPort"`
+	CNI         string `json:"cni,omitempty"`
+}
+
+// Bundle is what verifies an authority's certificates, PEM.
+type Bundle struct {
+	Servers []byte `json:"servers"`
+	Clients []byte `json:"clients"`
+}
+
+// Plugin is an active plugin of the cluster.
+type Plugin struct {
+	Kind      string `json:"kind"`
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Digest    string `json:"digest"`
+	Authority string `json:"authority,omitempty"`
+}
+
+// Secrets asks for what control-plane nodes share.
+type Secrets struct {
+	Operation  string            `json:"operation"`
+	Recipients map[string][]byte `json:"recipients"` // kind/name of a plugin, or "core": whom to seal to
+}
+
+// Sealed is what was sealed, by the same names.
+type Sealed struct {
+	Sealed map[string]plugin.Sealed `json:"sealed"`
+}
+
+// CoreSecrets are sealed for the core of a joiner.
+type CoreSecrets struct {
+	ServiceAccountKey []byte `json:"serviceAccountKey"`
+}
+
+// CoreRecipient names the core among the recipients.
+const CoreRecipient = "core"
+
+// Sign asks for certificates of the caller's own node.
+type Sign struct {
+	Operation string      `json:"operation,omitempty"` // of the join; empty for a member, which has a certificate
+	Requests  []SignEntry `json:"requests"`
+}
+
+// SignEntry is one certificate wanted.
+type SignEntry struct {
+	Profile string `json:"profile"`
+	CSR     []byte `json:"csr"` // PEM
+}
+
+// Signed holds them in the same order.
+type Signed struct {
+	Certificates [][]byte `json:"certificates"`
+}
+
+// Ref names a join that is under way.
+type Ref struct {
+	Operation string `json:"operation"`
+}
+
+// Leave says that the caller's node leaves, or is removed.
+type Leave struct {
+	Node string `json:"node"`
+}
+
+// Reach asks whether a node is reached from another.
+type Reach struct {
+	Addresses []string `json:"addresses"` // host:port
+}
+
+// Reached says, by address, why one is not reached; empty where it is.
+type Reached struct {
+	Failed map[string]string `json:"failed,omitempty"`
+	Now    time.Time         `json:"now"`
+}
