@@ -108,8 +108,8 @@ test-cluster: dist testtools ## the tests with real Kubernetes (root)
 test-systemd: dist ## the service tests, and a node, under a real systemd (root)
 	@$(MAKE) --no-print-directory -C tests/systemd
 
-test-api: kubelite ## the tests of core/kube against a real API server (root)
-	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube
+test-api: kubelite ## the tests of core/kube and core/datastore against a real API server and a real etcd (root)
+	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube ./core/datastore
 
 
 BENCH = go build -buildvcs=false -o $(OUT)/testbin/bench ./tests/bench && $(OUT)/testbin/bench

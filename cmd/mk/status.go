@@ -129,6 +129,13 @@ func nextAfter(st *observe.Status) []string {
 	return []string{"mk status --wait-ready", "mk doctor"}
 }
 
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, " ")
+}
+
 func headline(st *observe.Status) string {
 	switch {
 	case st.Stopped:
@@ -153,11 +160,7 @@ func printStatus(w io.Writer, st *observe.Status) {
 		fmt.Fprintf(w, "%s: %s (%s) at %s\n", headline(st), st.Node, st.Role, st.Address)
 	}
 	fmt.Fprintf(w, "high-availability: %s\n", map[bool]string{true: "yes", false: "no"}[st.HA])
-	voters := "none"
-	if len(st.Voters) > 0 {
-		voters = strings.Join(st.Voters, " ")
-	}
-	fmt.Fprintf(w, "  datastore master nodes: %s\n  datastore standby nodes: none\n", voters)
+	fmt.Fprintf(w, "  datastore master nodes: %s\n  datastore standby nodes: %s\n", orNone(st.Voters), orNone(st.Standby))
 	fmt.Fprintln(w, "services:")
 	for _, x := range st.Services {
 		fmt.Fprintf(w, "  %-12s %s", x.Name, x.State)

@@ -17,6 +17,7 @@ import (
 
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
@@ -39,6 +40,7 @@ type Status struct {
 	Addons       []AddonState      `json:"addons,omitempty"`
 	HA           bool              `json:"highAvailability"`
 	Voters       []string          `json:"voters,omitempty"`
+	Standby      []string          `json:"standby,omitempty"` // members that do not vote
 	Certificates []ExpiringCert    `json:"certificates,omitempty"`
 	Open         *operation.Record `json:"openOperation,omitempty"` // without what plugins keep in it
 	// RootEquivalent are the active plugins that could become root.
@@ -110,7 +112,9 @@ func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 	}
 	if n.Record != nil && n.Record.ClusterID != "" && !n.Record.Stopped {
 		sources["API server"] = func(ctx context.Context) (fill, error) { return cluster(ctx, n) }
-		sources["datastore"] = func(ctx context.Context) (fill, error) { return datastore(ctx, n) }
+		if n.Record.Role == node.ControlPlane {
+			sources["datastore"] = func(ctx context.Context) (fill, error) { return members(ctx, n) }
+		}
 		sources["containerd"] = func(ctx context.Context) (fill, error) { return nil, containerd(ctx, n.Defaults().ContainerdSocket()) }
 	}
 	for source, o := range together(ctx, sourceLimit, sources) {

@@ -154,11 +154,6 @@ func (o *objectChanges) DeleteManifests(ctx context.Context, m changeset.DeleteM
 	return err
 }
 
-// ChangeMember changes the datastore's members.
-func (o *objectChanges) ChangeMember(_ context.Context, m changeset.ChangeMember) error {
-	return plugin.Errorf(plugin.Unsupported, "datastore members cannot be changed by this mk (%s %s)", m.Action, m.PeerAddress)
-}
-
 // Want makes operations part of what the cluster wants.
 func (o *objectChanges) Want(ctx context.Context, ops []changeset.Operation) error {
 	return o.n.want(ctx, ops)
@@ -195,7 +190,7 @@ func (o *objectChanges) Wait(ctx context.Context, w changeset.Wait, progress fun
 		}
 		return c.WaitHealthy(ctx, []kube.ProbeTarget{refOf(*w.Object)}, progress)
 	}
-	return fmt.Errorf("waiting for a datastore member is not possible on one node")
+	return o.n.waitMember(ctx, w, progress)
 }
 
 func refOf(o changeset.ObjectReference) kube.Ref {

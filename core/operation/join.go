@@ -416,7 +416,7 @@ func (j *join) sealKey() (private, recipient []byte, err error) {
 
 func (n *Node) exportable(digest string) bool {
 	said, err := n.Dir.LoadDescribed(digest)
-	return err == nil && said != nil && said.Exportable
+	return err == nil && said != nil && said.Description.Exportable
 }
 
 // member writes the node's files and, on a control-plane node, has the

@@ -128,7 +128,7 @@ func floors() [][]string {
 		{"change"},
 		{"defaults", "remains", "apiproxy"},
 		{"service", "kube", "datastore", "args", "netinfo", "pki", "kubeconfig", "settings"},
-		{"node"},
+		{"node", "peer"},
 		{"lock", "neighbour", "version", "joinstring"},
 	}
 }
@@ -178,7 +178,7 @@ func guests() []guest {
 		{"github.com/urfave/cli", []string{"cmd/mk"}, "flags belong to the command line: take a struct of options"},
 		{"github.com/hashicorp/go-plugin", []string{"core/pluginhost", "sdk"}, "ask plugins through the Go interfaces of the sdk"},
 		{"google.golang.org/grpc", []string{"core/pluginhost", "sdk"}, "ask plugins through the Go interfaces of the sdk; reasons of errors are in sdk/plugin"},
-		{"go.etcd.io/etcd", []string{"core/datastore", "core/observe"}, "the datastore is the business of core/datastore"},
+		{"go.etcd.io/etcd", []string{"core/datastore"}, "the datastore is the business of core/datastore"},
 		{"github.com/stretchr/testify", nil, "the standard testing package is enough"},
 		{"github.com/onsi", nil, "the standard testing package is enough"},
 		{"github.com/pkg/errors", nil, "use fmt.Errorf with %w"},

@@ -1,0 +1,160 @@
+package datastore
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"mk8s.io/mk/core/node"
+)
+
+// Credentials are the node's for its datastore: the pair that etcd takes from
+// the API server, and who signed etcd's own.
+func Credentials(root *node.Root) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(root.Certs("apiserver-etcd-client.crt"), root.Certs("apiserver-etcd-client.key"))
+	if err != nil {
+		return nil, fmt.Errorf("read what the datastore knows this node by: %w", err)
+	}
+	trust := root.Certs("datastore-ca.crt")
+	ca, err := os.ReadFile(trust)
+	if err != nil {
+		return nil, fmt.Errorf("read whom this node knows the datastore by: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s holds no certificate", trust)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool}, nil
+}
+
+// Options say where the datastore is.
+type Options struct {
+	Endpoints []string    // client addresses, https://host:port; this node's own first
+	TLS       *tls.Config // nil for http endpoints
+}
+
+// Client asks one member after the other. It connects to none before it is
+// needed. It may be used by several goroutines.
+type Client struct {
+	tls *tls.Config
+
+	mu        sync.Mutex
+	endpoints []string
+	clients   map[string]*clientv3.Client
+}
+
+// New makes a client. Close ends its connections.
+func New(o Options) *Client {
+	return &Client{tls: o.TLS, endpoints: slices.Clone(o.Endpoints), clients: map[string]*clientv3.Client{}}
+}
+
+// Close ends all connections.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, e := range c.clients {
+		if err := e.Close(); err != nil && !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+	}
+	c.clients = map[string]*clientv3.Client{}
+	return errors.Join(errs...)
+}
+
+// attempt is how long one member has for one answer: longer than an election.
+const attempt = 4 * time.Second
+
+// at is the connection to one member.
+func (c *Client) at(endpoint string) (*clientv3.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.clients[endpoint]; ok {
+		return e, nil
+	}
+	e, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{endpoint}, TLS: c.tls, Logger: zap.NewNop(),
+		// One try an endpoint: this client goes to the next one itself.
+		MaxUnaryRetries: 1, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: attempt,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the datastore at %s: %w", endpoint, err)
+	}
+	c.clients[endpoint] = e
+	return e, nil
+}
+
+// known are the endpoints to try, the node's own first.
+func (c *Client) known() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.endpoints)
+}
+
+// learn remembers where members are reached, for when the first ones go.
+func (c *Client) learn(members []Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range members {
+		if m.ClientAddress != "" && !slices.Contains(c.endpoints, m.ClientAddress) {
+			c.endpoints = append(c.endpoints, m.ClientAddress)
+		}
+	}
+}
+
+// ask puts a question to one member after the other until one answers. What
+// only etcd can know ends the search: the others would say the same.
+func (c *Client) ask(ctx context.Context, question func(context.Context, *clientv3.Client) error) error {
+	var last error
+	for _, endpoint := range c.known() {
+		e, err := c.at(endpoint)
+		if err != nil {
+			return err
+		}
+		one, cancel := context.WithTimeout(ctx, attempt)
+		err = question(one, e)
+		cancel()
+		if err == nil || conclusive(err) {
+			return err
+		}
+		last = fmt.Errorf("%s: %w", endpoint, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if last == nil {
+		last = errors.New("no member's address is known")
+	}
+	return last
+}
+
+// conclusive reports whether every member would give this answer, now and
+// later: it is about what was asked, not about who was asked.
+func conclusive(err error) bool {
+	return slices.ContainsFunc([]error{
+		rpctypes.ErrMemberExist, rpctypes.ErrPeerURLExist, rpctypes.ErrMemberNotFound, rpctypes.ErrMemberNotLearner,
+		rpctypes.ErrMemberBadURLs, rpctypes.ErrTooManyLearners, rpctypes.ErrPermissionDenied,
+	}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// pause waits before the next try.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

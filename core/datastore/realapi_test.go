@@ -1,0 +1,136 @@
+//go:build realapi
+
+package datastore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"mk8s.io/mk/sdk/plugin"
+)
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestMembersComeAndGo(t *testing.T) {
+	w, ctx := newWorld(t), bounded(t)
+	c := w.grow(ctx, "a")
+	w.write(ctx, c, "before", "1")
+
+	var wg sync.WaitGroup
+	for range 4 { // nodes that ask at once, and whoever asks again
+		wg.Go(func() {
+			if err := c.AddLearner(ctx, peer("b")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := c.AddLearner(ctx, peer("c")); !errors.Is(err, plugin.Unavailable) || !strings.Contains(err.Error(), host("b")+" is joining") {
+		t.Fatalf("a second learner: %v", err)
+	}
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := c.Promote(short, peer("b"), nil); err == nil || !strings.Contains(err.Error(), "never started") {
+		t.Fatalf("a learner that never started votes: %v", err)
+	}
+	w.start("b", "existing", "a b")
+	var told []string
+	if err := c.Promote(ctx, peer("b"), func(s string) { told = append(told, s) }); err != nil || len(told) == 0 {
+		t.Fatal(err, told)
+	}
+	if err := errors.Join(c.Promote(ctx, peer("b"), nil), c.WaitVoting(ctx, peer("b"), nil), c.WaitCaughtUp(ctx, peer("b"), nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddLearner(ctx, peer("b")); !errors.Is(err, plugin.NotPossible) {
+		t.Fatalf("a voter becomes a learner: %v", err)
+	}
+	s := w.until(ctx, c, func(s *Status) bool { return len(s.Voters()) == 2 && len(s.Silent()) == 0 })
+	if s.Leader != "a" || s.Members[1].Name != "b" || s.Members[1].Size == 0 || s.Revision < 2 || s.Members[0].Version == "" {
+		t.Fatalf("%+v", s)
+	}
+
+	if err := errors.Join(c.MoveLeader(ctx, peer("a")), c.MoveLeader(ctx, peer("a"))); err != nil {
+		t.Fatal(err)
+	}
+	w.until(ctx, c, func(s *Status) bool { return s.Leader == "b" })
+	// A leader goes: it hands over first. Asked again, it is gone already.
+	if err := errors.Join(c.Remove(ctx, peer("b")), c.Remove(ctx, peer("b"))); err != nil {
+		t.Fatal(err)
+	}
+	w.until(ctx, c, func(s *Status) bool { return len(s.Members) == 1 && s.Leader == "a" })
+	if err := c.Remove(ctx, peer("a")); !errors.Is(err, plugin.NotPossible) {
+		t.Fatalf("the last voter goes: %v", err)
+	}
+	if err := c.WaitVoting(ctx, peer("b"), nil); !errors.Is(err, plugin.NotPossible) {
+		t.Fatalf("waits for nobody: %v", err)
+	}
+	if got := w.read(ctx, c, "before"); got != "1" {
+		t.Fatalf("read %q", got)
+	}
+}
+
+func TestQuorum(t *testing.T) {
+	w, ctx := newWorld(t), bounded(t)
+	c := w.grow(ctx, "a", "b", "c")
+	heard := time.Date(2026, 11, 23, 2, 41, 0, 0, time.UTC)
+	w.write(ctx, c, leasePrefix+"b", string(storedLease(t, heard)))
+
+	w.kill("b")
+	s := w.until(ctx, c, func(s *Status) bool { return len(s.Silent()) == 1 && s.Leader != "" })
+	if !s.Quorum || s.Need() != nil || !s.Silent()[0].Since.Equal(heard) || s.Silent()[0].Silence == "" {
+		t.Fatalf("%+v", s)
+	}
+	if err := c.Remove(ctx, peer("c")); !errors.Is(err, plugin.NotPossible) || !strings.Contains(err.Error(), "1 of 2 members would answer") {
+		t.Fatalf("removes who is needed: %v", err)
+	}
+	w.kill("c")
+	s = w.until(ctx, c, func(s *Status) bool { return !s.Quorum })
+	if len(s.Silent()) != 2 || s.Need() == nil || s.Need().Error() != "the datastore has no quorum: 1 of 3 members answers" {
+		t.Fatalf("%v %+v", s.Need(), s)
+	}
+	short, cancel := context.WithTimeout(ctx, 6*time.Second)
+	defer cancel()
+	if _, ok := errors.AsType[*QuorumError](c.Remove(short, peer("b"))); !ok {
+		t.Fatal("a change without a quorum is not told as such")
+	}
+
+	// Those that come back heal it by themselves, and the others' addresses are known.
+	w.start("c", "existing", "a b c")
+	w.until(ctx, c, func(s *Status) bool { return s.Quorum })
+	w.kill("a")
+	w.start("b", "existing", "a b c")
+	w.until(ctx, c, func(s *Status) bool { return s.Quorum && len(s.Silent()) == 1 })
+	if err := c.Remove(ctx, peer("a")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// storedLease is a lease as the API server stores it.
+func storedLease(t *testing.T, at time.Time) []byte {
+	t.Helper()
+	lease := coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: at}}}
+	raw, err := lease.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope := runtime.Unknown{Raw: raw}
+	body, err := envelope.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Join([][]byte{[]byte("k8s\x00"), body}, nil)
+}
