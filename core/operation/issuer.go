@@ -282,33 +282,6 @@ func (i *Issuer) submit(ctx context.Context, operationID string, authority pki.A
 	return signed{results, a, who}, nil
 }
 
-// signRemotely has a control-plane node sign a batch. What comes back is
-// checked like what a plugin answers.
-func (i *Issuer) signRemotely(ctx context.Context, authority pki.Authority, batch []*wish, now time.Time) error {
-	a, err := i.Authority(ctx, string(authority))
-	if err != nil {
-		return err
-	}
-	ask := peer.Sign{}
-	for _, w := range batch {
-		ask.Requests = append(ask.Requests, peer.SignEntry{Profile: w.request.Profile.Name, CSR: w.csr})
-	}
-	signed, err := i.Remote(ctx, ask)
-	if err != nil {
-		return err
-	}
-	if len(signed.Certificates) != len(batch) {
-		return fmt.Errorf("the cluster answered %d certificates to %d requests", len(signed.Certificates), len(batch))
-	}
-	for n, cert := range signed.Certificates {
-		granted := certs.SignResult{ID: batch[n].request.Profile.Name, Granted: &certs.Granted{Certificate: cert}}
-		if err := accept(batch[n], granted, a, plugin.Identity{Kind: "the", Name: "cluster"}, now); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func accept(w *wish, r certs.SignResult, a certs.Authority, who plugin.Identity, now time.Time) error {
 	name := w.request.Profile.Name
 	switch {
@@ -403,19 +376,6 @@ func (i *Issuer) Authority(ctx context.Context, name string) (certs.Authority, e
 		}
 	}
 	return a, fmt.Errorf("%s has no authority %s", who, name)
-}
-
-// authorityOnDisk is what a worker trusts.
-func (i *Issuer) authorityOnDisk(name string) (certs.Authority, error) {
-	if name != certs.Kubernetes {
-		return certs.Authority{}, fmt.Errorf("a worker does not know the authority %s", name)
-	}
-	servers, err := i.Root.ReadFile(kubernetesTrust)
-	if err != nil {
-		return certs.Authority{}, err
-	}
-	clients, err := i.Root.ReadFile(clientTrust)
-	return certs.Authority{Name: name, ServerBundle: servers, ClientBundle: clients}, err
 }
 
 func (i *Issuer) remember(a certs.Authority) {

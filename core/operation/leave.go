@@ -375,4 +375,3 @@ func (n *Node) LetGo(ctx context.Context, who Caller, in peer.Leave, drain bool)
 	}
 	return n.ForgetNode(ctx, who.Member)
 }
-

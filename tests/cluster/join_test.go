@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -24,14 +23,14 @@ func network(t *testing.T, number, machines int) []*machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = n.Close(context.Background()) })
+	t.Cleanup(func() { _ = n.Close(t.Context()) }) // it outlasts the test's context
 	var all []*machine
 	for i := range machines {
 		m, err := n.Machine(t.Context(), out, passable(t), i+1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = m.Close(context.Background()) })
+		t.Cleanup(func() { _ = m.Close(t.Context()) })
 		own := &machine{Machine: m, t: t}
 		t.Cleanup(own.remove)
 		all = append(all, own)

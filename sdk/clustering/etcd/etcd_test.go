@@ -158,6 +158,7 @@ func TestAdmit(t *testing.T) {
 	}{
 		"a worker":            {func(*clustering.AdmitRequest) {}, ""},
 		"any role":            {func(r *clustering.AdmitRequest) { r.Reservation.Role = "" }, ""},
+		"less than its token": {func(r *clustering.AdmitRequest) { r.Reservation.Role = plugin.RoleControlPlane }, ""},
 		"its name":            {func(r *clustering.AdmitRequest) { r.Reservation.BoundNames = []string{"w0", "w1"} }, ""},
 		"another's name":      {func(r *clustering.AdmitRequest) { r.Reservation.BoundNames = []string{"w0"} }, plugin.NotPossible},
 		"taken name":          {func(r *clustering.AdmitRequest) { r.Joiner.Name = r.Node.Name }, plugin.NotPossible},
@@ -168,7 +169,11 @@ func TestAdmit(t *testing.T) {
 		"more than its token": {func(r *clustering.AdmitRequest) { r.Joiner.Role = plugin.RoleControlPlane }, plugin.NotPossible},
 		"a control plane": {func(r *clustering.AdmitRequest) {
 			r.Joiner.Role, r.Reservation.Role = plugin.RoleControlPlane, ""
-		}, plugin.Unsupported},
+		}, ""},
+		"a control plane of another version": {func(r *clustering.AdmitRequest) {
+			r.Joiner.Role, r.Reservation.Role = plugin.RoleControlPlane, plugin.RoleControlPlane
+			r.Joiner.Versions = map[string]string{"kubernetes": "v1.34.9"}
+		}, plugin.NotPossible},
 		"newer":    {func(r *clustering.AdmitRequest) { r.Joiner.Versions = map[string]string{"kubernetes": "1.37.0"} }, plugin.NotPossible},
 		"older":    {func(r *clustering.AdmitRequest) { r.Joiner.Versions = map[string]string{"kubernetes": "1.33.9"} }, ""},
 		"too old":  {func(r *clustering.AdmitRequest) { r.Joiner.Versions = map[string]string{"kubernetes": "v1.32.9"} }, plugin.NotPossible},
@@ -182,21 +187,6 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%s: %+v %v", name, v, err)
 		case c.want == "" && v.Denied != nil, c.want != "" && (v.Denied == nil || v.Denied.Reason != c.want || v.Denied.Message == ""):
 			t.Errorf("%s: %+v", name, v.Denied)
-		}
-	}
-}
-
-func TestWhatIsNotInThisVersionSaysSo(t *testing.T) {
-	t.Parallel()
-	p := New("1.0.0", noHost)
-	_, join := p.Join(t.Context(), clustering.JoinRequest{})
-	_, leave := p.Leave(t.Context(), clustering.LeaveRequest{})
-	_, remove := p.Remove(t.Context(), clustering.RemoveRequest{})
-	_, abort := p.Abort(t.Context(), clustering.AbortRequest{Question: "Join"})
-	_, serve := p.Serve(t.Context(), clustering.ServeRequest{Method: "POST", Path: "/x"})
-	for i, err := range []error{join, leave, remove, abort, serve} {
-		if !errors.Is(err, plugin.Unsupported) {
-			t.Errorf("%d: %v", i, err)
 		}
 	}
 }

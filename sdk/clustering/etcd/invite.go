@@ -98,8 +98,8 @@ func refuse(r clustering.AdmitRequest) (reason plugin.Reason, why string) {
 		return plugin.BadArgument, fmt.Sprintf("others cannot reach the joining node at %.80q", j.Address)
 	case slices.Contains(append([]string{r.Node.Address}, r.Node.Addresses...), j.Address):
 		return plugin.NotPossible, fmt.Sprintf("the address %s is the one of the node that was asked", j.Address)
-	case j.Role == plugin.RoleControlPlane && j.Versions[kubernetes] != "" && r.Node.Versions[kubernetes] != "" && j.Versions[kubernetes] != r.Node.Versions[kubernetes]:
-		return plugin.NotPossible, fmt.Sprintf("its Kubernetes %s is not the %s of the other control-plane nodes", j.Versions[kubernetes], r.Node.Versions[kubernetes])
+	case j.Role == plugin.RoleControlPlane:
+		return plugin.NotPossible, planeSkew(r.Node.Versions[kubernetes], j.Versions[kubernetes])
 	}
 	return plugin.NotPossible, skew(r.Node.Versions[kubernetes], j.Versions[kubernetes])
 }

@@ -29,6 +29,17 @@ func skew(server, worker string) string {
 	return ""
 }
 
+// planeSkew says why two API servers cannot run side by side: they may be one
+// minor version apart (the same policy).
+func planeSkew(server, joiner string) string {
+	s, knownS := minor(server)
+	j, knownJ := minor(joiner)
+	if knownS && knownJ && (s-j > 1 || j-s > 1) {
+		return fmt.Sprintf("its Kubernetes %s is more than one minor version from the %s of the other control-plane nodes", joiner, server)
+	}
+	return ""
+}
+
 // minor is the 36 of v1.36.2.
 func minor(version string) (int, bool) {
 	major, rest, ok := strings.Cut(strings.TrimPrefix(version, "v"), ".")

@@ -1,0 +1,244 @@
+package operation
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/pluginsdir"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/plugin"
+	"mk8s.io/mk/sdk/seal"
+)
+
+// connect makes the joiner's key, once, and prepares the way to the server.
+func (j *join) connect() error {
+	root := j.n.Root
+	if err := root.Mkdir(joinFolder, node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
+		return err
+	}
+	if _, err := root.Lstat(joinCert); errors.Is(err, fs.ErrNotExist) {
+		key, keyPEM, err := pki.NewKey(pki.ECDSAP256)
+		if err != nil {
+			return err
+		}
+		cert, err := pki.SelfSigned(key, "mk joiner", j.n.Now())
+		if err != nil {
+			return err
+		}
+		private := node.Perm{Mode: 0o600, UID: -1, GID: -1}
+		if err := j.noteArgs(private); err != nil {
+			return err
+		}
+		if err := errors.Join(root.WriteFile(joinKey, keyPEM, private), root.WriteFile(joinCert, cert, private)); err != nil {
+			return err
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(root.Path(joinCert), root.Path(joinKey))
+	if err != nil {
+		return fmt.Errorf("read this node's key for the join: %w", err)
+	}
+	j.client = peer.New(j.o.Server, peer.Options{Fingerprint: j.o.Fingerprint, Insecure: j.o.SkipVerify, Client: &pair})
+	data, err := root.ReadFile(joinBegun)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	j.begun = &peer.Begun{}
+	if err := json.Unmarshal(data, j.begun); err != nil {
+		return fmt.Errorf("read what the cluster answered: %w", err)
+	}
+	return j.remember()
+}
+
+// noteArgs keeps the names of the args files that people wrote before the
+// join: they stay if it is taken back.
+func (j *join) noteArgs(p node.Perm) error {
+	entries, err := j.n.Root.ReadDir("args")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	data, err := json.Marshal(names)
+	if err != nil {
+		return fmt.Errorf("note the args files: %w", err)
+	}
+	return j.n.Root.WriteFile(joinArgs, data, p)
+}
+
+// dropArgs removes the args files that the join wrote.
+func (j *join) dropArgs() error {
+	data, err := j.n.Root.ReadFile(joinArgs)
+	if err != nil {
+		return err
+	}
+	var keep []string
+	if err := json.Unmarshal(data, &keep); err != nil {
+		return fmt.Errorf("read which args files were there: %w", err)
+	}
+	entries, err := j.n.Root.ReadDir("args")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !slices.Contains(keep, e.Name()) {
+			errs = append(errs, j.n.Root.RemoveAll("args/"+e.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plugins puts the cluster's plugins into the store and makes them active.
+func (j *join) plugins(ctx context.Context) error {
+	n := j.n
+	if err := n.installShipped(ctx); err != nil {
+		return err
+	}
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return err
+	}
+	var cs changeset.ChangeSet
+	for _, p := range j.begun.Plugins {
+		if _, ok := lock.Find(p.Digest); !ok {
+			if err := j.fetch(ctx, p); err != nil {
+				return err
+			}
+		}
+		cs.Operations = append(cs.Operations, changeset.Operation{Action: &changeset.ActivatePlugin{
+			Kind: p.Kind, Name: p.Name, Digest: p.Digest, Authority: p.Authority}})
+	}
+	if err := j.r.Apply(ctx, cs); err != nil {
+		return err
+	}
+	return n.describeActive(ctx)
+}
+
+// fetch gets a plugin that this node lacks from the server's store. What it
+// may do was granted in the cluster.
+func (j *join) fetch(ctx context.Context, p peer.Plugin) error {
+	archive, err := j.client.Raw(ctx, peer.Request{Method: http.MethodGet, Path: peer.PluginPath + "/" + p.Digest,
+		Headers: map[string]string{peer.OperationHeader: j.r.Record.ID}, Max: maxPlugin + maxPluginFiles*1024})
+	if err != nil {
+		return err
+	}
+	if archive.Status != http.StatusOK {
+		return fmt.Errorf("the cluster does not give the plugin %s/%s %s: it answers %d", p.Kind, p.Name, p.Version, archive.Status)
+	}
+	return j.n.installArchive(ctx, archive.Body, p, pluginsdir.Options{Host: HostContracts(j.n.Version), By: j.n.User, At: j.n.Now().UTC()})
+}
+
+// keys takes over what control-plane nodes share: each plugin opens what was
+// sealed to its own key, the core the rest.
+func (j *join) keys(ctx context.Context) error {
+	n := j.n
+	ask := peer.Secrets{Operation: j.r.Record.ID, Recipients: map[string][]byte{}}
+	exporters := map[string]plugin.Exporter{}
+	for _, p := range j.begun.Plugins {
+		name := p.Kind + "/" + p.Name
+		if _, ok := exporters[name]; ok || !n.exportable(p.Digest) {
+			continue
+		}
+		e, err := n.Plugins.Exporter(ctx, name)
+		if err != nil {
+			return err
+		}
+		exporters[name] = e
+		if ask.Recipients[name], err = e.PrepareImport(ctx, j.r.Call("prepare-import")); err != nil {
+			return err
+		}
+	}
+	private, recipient, err := j.sealKey()
+	if err != nil {
+		return err
+	}
+	ask.Recipients[peer.CoreRecipient] = recipient
+	sealed := peer.Sealed{}
+	if err := j.client.Call(ctx, peer.SecretsPath, ask, &sealed); err != nil {
+		return err
+	}
+	binding := []byte(j.begun.Reservation)
+	for name, e := range exporters {
+		if err := e.Import(ctx, j.r.Call("import"), sealed.Sealed[name], binding); err != nil {
+			return fmt.Errorf("%s cannot take over the cluster's state: %w", name, err)
+		}
+	}
+	data, err := seal.Open(private, binding, sealed.Sealed[peer.CoreRecipient].Data)
+	if err != nil {
+		return fmt.Errorf("open the cluster's keys: %w", err)
+	}
+	var own peer.CoreSecrets
+	if err := json.Unmarshal(data, &own); err != nil {
+		return fmt.Errorf("open the cluster's keys: %w", err)
+	}
+	if _, err := pki.ParseKey(own.ServiceAccountKey); err != nil {
+		return fmt.Errorf("the cluster's key of service accounts: %w", err)
+	}
+	return j.r.Apply(ctx, changeset.ChangeSet{Operations: []changeset.Operation{{
+		Action: &changeset.WriteFile{Path: serviceAccountKey, Content: own.ServiceAccountKey, Secret: true}}}})
+}
+
+// sealKey is the key that the core's secrets are sealed to, made once.
+func (j *join) sealKey() (private, recipient []byte, err error) {
+	private, err = j.n.Root.ReadFile(joinSealed)
+	if err == nil {
+		recipient, err = seal.Recipient(private)
+		return private, recipient, err
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	if private, recipient, err = seal.NewKey(); err != nil {
+		return nil, nil, err
+	}
+	return private, recipient, j.n.Root.WriteFile(joinSealed, private, node.Perm{Mode: 0o600, UID: -1, GID: -1})
+}
+
+func (n *Node) exportable(digest string) bool {
+	said, err := n.Dir.LoadDescribed(digest)
+	return err == nil && said != nil && said.Description.Exportable
+}
+
+// undo takes the join back on both sides. It is tried with a time of its own.
+func (j *join) undo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	defer cancel()
+	j.n.detail("take the join back")
+	var errs []error
+	if j.begun != nil {
+		if err := j.client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, nil); err != nil {
+			// What is there ends by itself with its lease.
+			j.n.detail(fmt.Sprintf("the cluster was not told: %v", err))
+		}
+	}
+	if j.n.Record != nil {
+		errs = append(errs, j.n.stopServices(ctx), j.n.clearRemains(ctx))
+	}
+	errs = append(errs, j.dropArgs())
+	entries, err := j.n.Root.ReadDir(".")
+	errs = append(errs, err)
+	for _, e := range entries {
+		if !slices.Contains([]string{"var", "settings.yaml", "args"}, e.Name()) {
+			errs = append(errs, j.n.Root.RemoveAll(e.Name()))
+		}
+	}
+	for _, name := range []string{joinFolder, "var/kubernetes", "var/certs", "var/lib"} {
+		errs = append(errs, j.n.Root.RemoveAll(name))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,266 @@
+package operation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/sdk/plugin"
+	"mk8s.io/mk/sdk/seal"
+)
+
+// joiner is the record of a join under way that a caller may speak for; what
+// it has here is prolonged.
+func (n *Node) joiner(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
+	all, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(m *cluster.Member) bool {
+		return m.State == cluster.Joining && m.Operation == operation && m.Key == who.Key && who.Key != ""
+	})
+	if i < 0 || !all[i].Live(n.Now()) {
+		return nil, &plugin.Error{Reason: JoinEnded, Message: "no join of that key is under way here: it has ended, or was never begun", Next: "mk join, with a connection string"}
+	}
+	m := all[i]
+	if m.Until.Sub(n.Now()) < joinLease/2 {
+		m.Until = n.Now().Add(joinLease).UTC()
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// JoinSecrets seals what control-plane nodes share for an admitted joiner:
+// each plugin's state to that plugin's key, the core's to its own. All is
+// bound to the reservation.
+func (n *Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*peer.Sealed, error) {
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	m, err := n.joiner(ctx, store, who, s.Operation)
+	if err != nil {
+		return nil, err
+	}
+	if m.Role != plugin.RoleControlPlane {
+		return nil, plugin.Errorf(NotPermitted, "a worker holds none of the cluster's keys")
+	}
+	binding := []byte(m.Reservation)
+	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
+	for name, recipient := range s.Recipients {
+		if name == peer.CoreRecipient {
+			key, err := n.Root.ReadFile(serviceAccountKey)
+			if err != nil {
+				return nil, err
+			}
+			data, err := json.Marshal(peer.CoreSecrets{ServiceAccountKey: key})
+			if err != nil {
+				return nil, fmt.Errorf("seal the cluster's keys: %w", err)
+			}
+			sealed, err := seal.Seal(recipient, binding, data)
+			if err != nil {
+				return nil, err
+			}
+			out.Sealed[name] = plugin.Sealed{Data: sealed}
+			continue
+		}
+		p, err := n.Plugins.Exporter(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if out.Sealed[name], err = p.Export(ctx, plugin.Call{OperationID: s.Operation + "/export"}, recipient, binding); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// SignFor certifies keys of the caller's own node, for the names that its
+// record has and the profiles that its role may hold.
+func (n *Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	m, err := n.callerRecord(ctx, store, who, s.Operation)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Requests) == 0 || len(s.Requests) > len(pki.Profiles()) {
+		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(s.Requests))
+	}
+	now := n.Now()
+	if err := n.Issuer.checkClock(now); err != nil {
+		return nil, err
+	}
+	names, err := parseNames([]string{m.Name}, append([]string{"127.0.0.1", m.Address}, m.Addresses...))
+	if err != nil {
+		return nil, err
+	}
+	batch := make([]*wish, len(s.Requests))
+	for i, r := range s.Requests {
+		if batch[i], err = signable(m, names, r); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.Issuer.sign(ctx, "for/"+m.Name, pki.Kubernetes, batch, now); err != nil {
+		return nil, err
+	}
+	out := &peer.Signed{}
+	for _, w := range batch {
+		out.Certificates = append(out.Certificates, w.cert)
+	}
+	return out, nil
+}
+
+// signable holds one request to the policy: profile, key and names.
+func signable(m *cluster.Member, names pki.Names, r peer.SignEntry) (*wish, error) {
+	p, err := pki.Find(r.Profile)
+	if err != nil {
+		return nil, plugin.Errorf(plugin.BadArgument, "%v", err)
+	}
+	if !slices.Contains(nodeProfiles(node.Worker), p.Name) {
+		return nil, plugin.Errorf(NotPermitted, "a certificate %s is not made for another node", p.Name)
+	}
+	w := &wish{csr: r.CSR, request: pki.Request{Profile: p, Node: m.Name}}
+	if p.Names == pki.NodeNames {
+		w.request.Names = names
+	}
+	if err := pki.CheckCSR(r.CSR, w.request); err != nil {
+		return nil, plugin.Errorf(NotPermitted, "%v", err)
+	}
+	return w, nil
+}
+
+// callerRecord is the record of the node that asks.
+func (n *Node) callerRecord(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
+	if operation != "" {
+		return n.joiner(ctx, store, who, operation)
+	}
+	if who.Member == "" {
+		return nil, plugin.Errorf(NotAllowed, "this is for nodes of the cluster")
+	}
+	m, err := store.Get(ctx, who.Member)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil || m.State != cluster.Joined {
+		return nil, plugin.Errorf(NotAllowed, "%s is no node of this cluster any more", who.Member)
+	}
+	return m, nil
+}
+
+// CommitJoin makes a joiner a member and spends its token.
+func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := n.joiner(ctx, store, who, ref.Operation)
+	if err != nil {
+		return err
+	}
+	t, _, err := n.Plugins.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.Commit(ctx, plugin.Call{OperationID: ref.Operation + "/commit"}, m.Reservation); err != nil {
+		return err
+	}
+	m.State, m.Joined, m.Seen = cluster.Joined, n.Now().UTC(), n.Now().UTC()
+	m.Operation, m.Key, m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", "", "", time.Time{}, nil, false
+	return store.Put(ctx, m)
+}
+
+// ReleaseJoin takes back all that a joiner has here. One that has nothing is
+// no error.
+func (n *Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := n.joiner(ctx, store, who, ref.Operation)
+	if errors.Is(err, JoinEnded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return n.takeBack(ctx, store, m)
+}
+
+// takeBack undoes what was done here for a join that failed: datastore
+// member, node object, reservation and record.
+func (n *Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
+	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
+		if err := n.serveChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
+			return err
+		}
+	}
+	if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
+		return err
+	}
+	if m.Server == n.Record.Name && m.Reservation != "" {
+		t, _, err := n.Plugins.Tokens(ctx)
+		if err != nil {
+			return err
+		}
+		if err := t.Release(ctx, plugin.Call{OperationID: m.Operation + "/release"}, m.Reservation); err != nil && !errors.Is(err, plugin.TokenUnknown) {
+			return err
+		}
+	}
+	return store.Delete(ctx, m)
+}
+
+// ReapJoins takes back the joins whose lease has ended: a joiner that died
+// leaves neither member nor node behind.
+func (n *Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
+	store, err := n.members()
+	if err != nil {
+		return next, err
+	}
+	all, err := store.List(ctx)
+	if err != nil {
+		return next, err
+	}
+	var errs []error
+	for _, m := range all {
+		if m.State != cluster.Joining {
+			continue
+		}
+		if m.Live(n.Now()) {
+			if next.IsZero() || m.Until.Before(next) {
+				next = m.Until
+			}
+			continue
+		}
+		if err := n.takeBack(ctx, store, m); err != nil && !errors.Is(err, cluster.ErrChanged) {
+			errs = append(errs, err)
+		}
+	}
+	return next, errors.Join(errs...)
+}
+
+// Known reports as an error that a caller is neither a member nor a joiner of
+// the control plane.
+func (n *Node) Known(ctx context.Context, who Caller, operation string) error {
+	store, err := n.members()
+	if err != nil {
+		return err
+	}
+	m, err := n.callerRecord(ctx, store, who, operation)
+	if err == nil && m.Role != plugin.RoleControlPlane {
+		err = plugin.Errorf(NotPermitted, "a worker runs no plugins")
+	}
+	return err
+}

@@ -1,0 +1,118 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/clustering"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// serveChanges applies a ChangeSet for another node: under the apply lock
+// only, so that no node waits for another's operation.
+func (n *Node) serveChanges(ctx context.Context, verb, id string, cs changeset.ChangeSet) error {
+	if len(cs.Operations) == 0 {
+		return nil
+	}
+	r, err := n.Journal.serve(verb, id)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Apply(ctx, cs))
+}
+
+// ServeStrategy answers a route of the clustering plugin. What it answers to
+// change is applied before the caller hears of it.
+func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, r peer.Request) (*peer.Answer, error) {
+	store, err := n.members()
+	if err != nil {
+		return nil, err
+	}
+	m, err := n.joiner(ctx, store, who, operation)
+	if err != nil {
+		return nil, err
+	}
+	c, by, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := n.grantsOf(by)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := n.Facts(ctx, grants)
+	if err != nil {
+		return nil, err
+	}
+	members, err := n.datastoreMembers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	call := plugin.Call{OperationID: operation + "/serve" + r.Path}
+	served, err := c.Serve(ctx, clustering.ServeRequest{
+		Call: call, Node: facts, Method: r.Method, Path: r.Path, Headers: r.Headers, Body: r.Body, PeerAddress: who.Address.String(),
+		LocalAddress: who.Local.String(), PeerCertificate: who.Cert, Host: who.Host, Members: members,
+		Reservation: &clustering.Reservation{ID: m.Reservation, Role: m.Role, BoundNames: []string{m.Name}, Until: m.Until},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if served.Answer.NotYet != nil {
+		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte(served.Answer.NotYet.WaitingFor)}, nil
+	}
+	if err := n.checkGrants(served.Answer.Changes, by); err != nil {
+		return nil, fmt.Errorf("%s: %w", by, err)
+	}
+	if err := onlyOf(m, served.Answer.Changes); err != nil {
+		return nil, fmt.Errorf("%s: %w", by, err)
+	}
+	if served.Lease != nil && !served.Lease.Until.IsZero() {
+		// Noted before it is done: what is done must never lack its way back.
+		if err := errors.Join(n.checkGrants(served.Lease.TakeBack, by), onlyOf(m, served.Lease.TakeBack)); err != nil {
+			return nil, fmt.Errorf("%s: %w", by, err)
+		}
+		m.TakeBack = &served.Lease.TakeBack
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	limited, cancel := context.WithTimeout(ctx, serveLimit)
+	defer cancel()
+	err = n.serveChanges(limited, "serve the join of "+m.Name, call.OperationID, served.Answer.Changes)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte("the datastore takes in " + m.Name)}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if served.Lease != nil && served.Lease.Until.IsZero() {
+		m.TakeBack, m.Forward = nil, true
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
+	}
+	return &peer.Answer{Status: served.Status, Headers: served.Headers, Body: served.Body}, nil
+}
+
+// onlyOf holds what is served for a joiner to the joiner: no other member of
+// the datastore is changed for it.
+func onlyOf(m *cluster.Member, cs changeset.ChangeSet) error {
+	for _, op := range cs.Operations {
+		c, ok := op.Action.(*changeset.ChangeMember)
+		if !ok {
+			continue
+		}
+		u, err := url.Parse(c.PeerAddress)
+		if err != nil || !slices.Contains(append([]string{m.Address}, m.Addresses...), u.Hostname()) {
+			return fmt.Errorf("the member %s is not of %s, which joins", c.PeerAddress, m.Name)
+		}
+	}
+	return nil
+}
