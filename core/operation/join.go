@@ -263,7 +263,7 @@ func (j *join) member(ctx context.Context) error {
 		if !first {
 			return cs, nil
 		}
-		own, err := j.n.ownFiles(ctx, j.r)
+		own, err := j.n.ownFiles(ctx, func(add func(changeset.Action)) error { return j.n.addTokens(ctx, j.r, add) })
 		return changeset.ChangeSet{Operations: append(own, cs.Operations...)}, err
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/pluginsdir/lockfile"
