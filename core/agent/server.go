@@ -110,7 +110,9 @@ type logger interface {
 // plugin's.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, map[string]string{"status": "OK"}) })
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, map[string]string{"status": "OK"})
+	})
 	mux.Handle("POST "+peer.BeginPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Begin) (any, error) {
 		return n.BeginJoin(ctx, who, in)
 	}))

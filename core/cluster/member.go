@@ -61,7 +61,9 @@ type Member struct {
 func (m *Member) Agent() string { return joinHostPort(m.Address, m.AgentPort) }
 
 // Live reports whether the node is a member, or a join that has not ended.
-func (m *Member) Live(now time.Time) bool { return m.State == Joined || m.Forward || now.Before(m.Until) }
+func (m *Member) Live(now time.Time) bool {
+	return m.State == Joined || m.Forward || now.Before(m.Until)
+}
 
 const (
 	label    = "mk8s.io/record"
