@@ -1,12 +1,7 @@
 package kube
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -15,15 +10,14 @@ import (
 	"strings"
 
 	certv1 "k8s.io/api/certificates/v1"
+
+	"mk8s.io/mk/core/pki"
 )
 
 const (
 	nodeUserPrefix     = "system:node:"
 	nodesGroup         = "system:nodes"
 	bootstrappersGroup = "system:bootstrappers"
-	csrBytesMost       = 64 << 10
-	rsaBitsLeast       = 2048
-	rsaBitsMost        = 8192
 )
 
 // CSRAction is what is to be done with a certificate signing request.
@@ -68,7 +62,10 @@ func DecideCSR(csr CSR, nodes NodeLookup) CSRDecision {
 	if !isServed(csr.Signer) {
 		return CSRDecision{CSRIgnore, "its signer is not mk's"}
 	}
-	req, err := ParseCSR(csr.Request)
+	req, err := pki.ParseCSR(csr.Request)
+	if err == nil {
+		err = pki.CheckKey(req.PublicKey)
+	}
 	if err != nil {
 		return CSRDecision{CSRRefuse, err.Error()}
 	}
@@ -90,41 +87,6 @@ func DecideCSR(csr CSR, nodes NodeLookup) CSRDecision {
 		return CSRDecision{CSRApprove, "the node " + strings.TrimPrefix(req.Subject.CommonName, nodeUserPrefix) + " asks for its own certificate"}
 	}
 	return CSRDecision{CSRWait, "a person must approve it"}
-}
-
-// ParseCSR reads a request in PEM: exactly one, signed by its own key, of a kind and size that mk's profiles allow.
-func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
-	if len(data) > csrBytesMost {
-		return nil, fmt.Errorf("the request has %d bytes, at most %d are read", len(data), csrBytesMost)
-	}
-	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, errors.New("the request is not a PEM block CERTIFICATE REQUEST")
-	}
-	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, errors.New("the request holds more than one PEM block")
-	}
-	req, err := x509.ParseCertificateRequest(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("the request cannot be read: %w", err)
-	}
-	if err := req.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("the request is not signed by its key: %w", err)
-	}
-	switch key := req.PublicKey.(type) {
-	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < rsaBitsLeast || bits > rsaBitsMost {
-			return nil, fmt.Errorf("the request has an RSA key of %d bits, allowed are %d to %d", bits, rsaBitsLeast, rsaBitsMost)
-		}
-	case *ecdsa.PublicKey:
-		if bits := key.Curve.Params().BitSize; bits < 256 {
-			return nil, fmt.Errorf("the request has an EC key of %d bits, at least 256 are needed", bits)
-		}
-	case ed25519.PublicKey:
-	default:
-		return nil, fmt.Errorf("the request has a key of an unknown kind %T", req.PublicKey)
-	}
-	return req, nil
 }
 
 // checkNodeSubject is the subject of every certificate of a node. It returns the node's name.

@@ -21,7 +21,7 @@ func (n *Node) SignRequest(ctx context.Context, csr kube.CSR) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("signer %s is not mk's", csr.Signer)
 	}
-	parsed, err := kube.ParseCSR(csr.Request)
+	parsed, err := pki.ParseCSR(csr.Request)
 	if err != nil {
 		return nil, err
 	}

@@ -113,8 +113,8 @@ func Fingerprint(pub crypto.PublicKey) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// checkKey refuses keys that are too weak, or so large that verifying them is a burden to everyone.
-func checkKey(pub crypto.PublicKey) error {
+// CheckKey refuses keys that are too weak, or so large that verifying them is a burden to everyone.
+func CheckKey(pub crypto.PublicKey) error {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
 		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {

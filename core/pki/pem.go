@@ -123,7 +123,7 @@ func ParseBundle(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// ParseCSR reads exactly one certificate request. Its signature is not looked at: CheckCSR does that.
+// ParseCSR reads exactly one certificate request, signed by its own key. What kind of key that is, CheckKey judges.
 func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
 	block, err := onePEM(data, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 	if err != nil {
@@ -132,6 +132,9 @@ func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("read certificate request: signature: %w", err)
 	}
 	return csr, nil
 }

@@ -127,8 +127,8 @@ func floors() [][]string {
 		{"pluginhost", "cluster"},
 		{"change"},
 		{"defaults", "remains", "apiproxy"},
-		{"service", "kube", "datastore", "args", "netinfo", "pki", "kubeconfig", "settings"},
-		{"node", "peer"},
+		{"service", "kube", "datastore", "args", "netinfo", "kubeconfig", "settings"},
+		{"node", "peer", "pki"},
 		{"lock", "neighbour", "version", "joinstring"},
 	}
 }

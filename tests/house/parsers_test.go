@@ -22,7 +22,6 @@ func parsers() []reads {
 		{"core/args", []string{"Load", "Parse"}, []string{"FuzzParse", "FuzzSet"}},
 		{"core/args", []string{"Unmarshal"}, []string{"FuzzOwners"}},
 		{"core/kube", []string{"ParseManifests"}, []string{"FuzzParseManifests"}},
-		{"core/kube", []string{"ParseCSR"}, []string{"FuzzParseCSR"}},
 		{"core/kubeconfig", []string{"Parse"}, []string{"FuzzParse", "FuzzMerge"}},
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
 		{"core/joinstring", []string{"Parse"}, []string{"FuzzParse"}},
