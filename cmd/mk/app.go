@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -77,7 +79,7 @@ func globalFlags(s *session) []cli.Flag {
 		&cli.StringFlag{Name: "output", Aliases: []string{"o", "format"}, Usage: "pretty, short, json or yaml", Value: "pretty", Category: global, Action: set(&g.output)},
 		&cli.BoolFlag{Name: "dry-run", Usage: "show what would change", Category: global, Action: setBool(&g.dryRun)},
 		&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "agree to what cannot be undone", Category: global, Action: setBool(&g.yes)},
-		&cli.DurationFlag{Name: "timeout", Usage: "give up after this `TIME`", Category: global},
+		&cli.GenericFlag{Name: "timeout", Usage: "give up after this `TIME`: 90s, 2m, or seconds", Value: &patience{to: &g.timeout}, Category: global},
 		&cli.BoolFlag{Name: "no-wait", Usage: "do not wait until it is ready", Category: global, Action: setBool(&g.noWait)},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but the result", Category: global, Action: setBool(&g.quiet)},
 		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more", Category: global, Action: setBool(&g.verbose)},
@@ -87,6 +89,32 @@ func globalFlags(s *session) []cli.Flag {
 }
 
 const global = "everywhere"
+
+// patience is a time as a flag; a number alone is seconds, as MicroK8s has it.
+type patience struct{ to *time.Duration }
+
+// Set takes 90, 90s and 2m.
+func (p *patience) Set(text string) error {
+	if _, err := strconv.Atoi(text); err == nil {
+		text += "s"
+	}
+	d, err := time.ParseDuration(text)
+	if err == nil && d <= 0 {
+		err = errors.New("it must be longer than nothing")
+	}
+	if err == nil {
+		*p.to = d
+	}
+	return err
+}
+
+// String is the value so far; empty where there is none.
+func (p *patience) String() string {
+	if p == nil || p.to == nil || *p.to == 0 {
+		return ""
+	}
+	return p.to.String()
+}
 
 func set(to *string) func(*cli.Context, string) error {
 	return func(_ *cli.Context, v string) error {
@@ -126,9 +154,6 @@ func (s *session) checkGlobals(c *cli.Context) error {
 	}
 	if c.IsSet("root") {
 		g.root = c.String("root")
-	}
-	if c.IsSet("timeout") {
-		g.timeout = c.Duration("timeout")
 	}
 	for name, to := range map[string]*bool{"dry-run": &g.dryRun, "yes": &g.yes, "no-wait": &g.noWait, "quiet": &g.quiet, "verbose": &g.verbose} {
 		if c.IsSet(name) {

@@ -201,4 +201,13 @@ func TestProgressLines(t *testing.T) {
 	if out.String() != "  x[2J\n" {
 		t.Errorf("%q", out.String())
 	}
+	out.Reset()
+	p.mode, p.step = "terminal", "wait"
+	p.line("begin", "wait", 0, nil)
+	p.line("detail", strings.Repeat("x\x1b[2J", 90), 0, nil)
+	p.line("end", "wait", 1260*time.Millisecond, nil)
+	lines := strings.Split(out.String(), "\r")
+	if len(lines) != 4 || lines[1] != "wait ...\x1b[K" || len(lines[2]) != lineWidth+len("\x1b[K") || lines[3] != "wait: 1.3 s\x1b[K\n" {
+		t.Errorf("%q", lines)
+	}
 }

@@ -5,14 +5,21 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/term"
 
 	"mk8s.io/mk/core/operation"
 )
 
 // showAfter is how long something may take in silence.
 const showAfter = time.Second
+
+// lineWidth is what one line of a terminal surely shows.
+const lineWidth = 79
 
 // progress shows where an operation stands: a line when a step has begun a
 // second ago, and one when it has ended. Quick steps are not shown.
@@ -32,6 +39,9 @@ func (s *session) newProgress() *progress {
 	mode := s.global.progress
 	if mode == "" || mode == "auto" {
 		mode = "plain"
+		if f, ok := s.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) && s.env("TERM") != "dumb" {
+			mode = "terminal"
+		}
 	}
 	if s.global.quiet {
 		mode = "none"
@@ -103,6 +113,8 @@ func (p *progress) line(event, text string, took time.Duration, err error) {
 		if jsonErr == nil {
 			fmt.Fprintln(p.w, string(data))
 		}
+	case "terminal":
+		p.terminal(event, printable(text), took, err)
 	default:
 		text = printable(text)
 		switch {
@@ -116,4 +128,23 @@ func (p *progress) line(event, text string, took time.Duration, err error) {
 			fmt.Fprintf(p.w, "%s: done, %.1f s\n", text, took.Seconds())
 		}
 	}
+}
+
+// terminal keeps one line for each step: what it is at while it runs, the time
+// that it took when it has ended.
+func (p *progress) terminal(event, text string, took time.Duration, err error) {
+	line, end := text+" ...", ""
+	switch {
+	case event == "detail":
+		line = p.step + ": " + strings.ReplaceAll(text, "\n", " ")
+	case event == "end" && err != nil:
+		line, end = fmt.Sprintf("%s: failed after %.1f s", text, took.Seconds()), "\n"
+	case event == "end":
+		line, end = fmt.Sprintf("%s: %.1f s", text, took.Seconds()), "\n"
+	}
+	if r := []rune(line); len(r) > lineWidth {
+		line = string(r[:lineWidth])
+	}
+	// Back to the first column, and what was longer is taken away.
+	fmt.Fprintf(p.w, "\r%s\x1b[K%s", line, end)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/settings"
 )
 
 func (s *session) start() *cli.Command {
@@ -16,6 +17,7 @@ func (s *session) start() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "disable-at-boot", Usage: "do not start again with the machine"},
 			&cli.StringFlag{Name: "auth", Usage: "how kubeconfigs authenticate: x509 or token"},
+			&cli.StringFlag{Name: "clock-wait", Usage: "wait this `TIME` for a clock that stands too early (default: the setting clock-wait)"},
 			&cli.StringFlag{Name: "name", Usage: "the node's `NAME` (default: the host's)"},
 			&cli.StringFlag{Name: "address", Usage: "the `ADDRESS` that other nodes use (default: that of the default route)"},
 			&cli.StringFlag{Name: "pod-cidr", Usage: "`CIDR` of pods"},
@@ -43,6 +45,12 @@ func (s *session) doStart(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("clock-wait") {
+		if _, err := settings.ParseDuration(c.String("clock-wait")); err != nil {
+			return usage("--clock-wait %q %s", c.String("clock-wait"), err.Error())
+		}
+		options.Settings = map[string]string{"clock-wait": c.String("clock-wait")}
+	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
 	if s.global.dryRun {
@@ -51,6 +59,9 @@ func (s *session) doStart(c *cli.Context) error {
 			return err
 		}
 		return s.showPlan(plan)
+	}
+	if err := operation.WaitClock(ctx, options, func(what string) { s.note("%s", what) }); err != nil {
+		return err
 	}
 	if err := operation.Preflight(ctx, options, o); err != nil {
 		return err

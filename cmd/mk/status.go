@@ -17,14 +17,19 @@ import (
 
 func (s *session) status() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "say how this node is", Description: "mk status --wait-ready", UsageText: exitsRead + ", 4 not ready",
+		Name: "status", Usage: "say how this node is", Description: "mk status --wait-ready -t 60\nmk status --watch", UsageText: exitsRead + ", 4 not ready",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "wait-ready", Aliases: []string{"w"}, Usage: "wait until the node is ready"},
+			&cli.GenericFlag{Name: "t", Usage: "as --timeout", Value: &patience{to: &s.global.timeout}},
+			&cli.BoolFlag{Name: "watch", Usage: "say it again whenever it changes, until Ctrl-C"},
 			&cli.StringFlag{Name: "addon", Aliases: []string{"a"}, Usage: "only say whether this `ADDON` is enabled"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noMore(c, 0); err != nil {
 				return err
+			}
+			if c.Bool("watch") {
+				return s.watchStatus(c)
 			}
 			began := time.Now()
 			err := s.look("status", statusPatience, func(n *operation.Node) error {
@@ -43,6 +48,46 @@ func (s *session) status() *cli.Command {
 			}
 			return err
 		},
+	}
+}
+
+// watchEvery is how often --watch looks.
+const watchEvery = 2 * time.Second
+
+// watchStatus prints the status whenever it is another one.
+func (s *session) watchStatus(c *cli.Context) error {
+	if s.documents() {
+		return usage("mk status --watch has no end, so it cannot be one document: leave --watch or -o out")
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for last := ""; ; {
+		var now strings.Builder
+		err := s.look("status", statusPatience, func(n *operation.Node) error {
+			limited, cancel := context.WithTimeout(ctx, statusLimit)
+			defer cancel()
+			st := observe.NodeStatus(limited, n)
+			if s.global.output == "short" {
+				printShort(&now, st)
+			} else {
+				printStatus(&now, st)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if text := now.String(); text != last && ctx.Err() == nil {
+			s.printf("%s\n%s\n", time.Now().Format(time.DateTime), printable(text))
+			last = text
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

@@ -3,8 +3,6 @@ package observe
 import (
 	"context"
 	"fmt"
-	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -144,28 +142,8 @@ func diskFindings(_ context.Context, n *operation.Node) []Finding {
 // permissionFindings looks for secrets that others may read.
 func permissionFindings(_ context.Context, n *operation.Node) []Finding {
 	var out []Finding
-	for _, dir := range []string{"certs", "credentials", "var/kubernetes/backend"} {
-		entries, err := os.ReadDir(n.Root.Path(dir))
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			info, err := e.Info()
-			secret := dir != "certs" || slices.Contains([]string{".key"}, extension(e.Name()))
-			if err == nil && info.Mode().IsRegular() && secret && extension(e.Name()) != ".crt" && info.Mode().Perm()&0o007 != 0 {
-				out = append(out, Finding{Area: "permissions", Serious: true, Next: "chmod o= " + n.Root.Path(dir, e.Name()),
-					What: fmt.Sprintf("%s may be read by everyone (mode %04o)", n.Root.Path(dir, e.Name()), info.Mode().Perm())})
-			}
-		}
+	for _, name := range n.OpenSecrets() {
+		out = append(out, Finding{Area: "permissions", Serious: true, What: n.Root.Path(name) + " may be read by everyone", Next: "sudo mk doctor permissions --fix"})
 	}
 	return out
-}
-
-func extension(name string) string {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == '.' {
-			return name[i:]
-		}
-	}
-	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -199,4 +200,51 @@ func noNeighbour(o Options) error {
 		}
 	}
 	return nil
+}
+
+// WaitClock waits until the clock stands where a certificate may be made, no
+// longer than the setting clock-wait: a machine without a battery gets its time
+// from the network a moment after it has started. say is told what it waits for.
+func WaitClock(ctx context.Context, o Options, say func(string)) error {
+	set, _, err := readSettings(o, o.settingsFile())
+	if err != nil {
+		return err
+	}
+	limit, err := set.Duration("clock-wait")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for told := false; ; told = true {
+		err := pki.CheckClock(o.Now(), clockFloor(o))
+		if err == nil {
+			return nil
+		}
+		if !told && limit > 0 {
+			say(fmt.Sprintf("waiting up to %s for the clock: it says %s", limit, o.Now().UTC().Format(time.RFC3339)))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// clockFloor is what time it is at least, by mk's build and the certificates
+// on disk.
+func clockFloor(o Options) time.Time {
+	var pems [][]byte
+	for _, p := range pki.Profiles() {
+		if p.CertFile() == "" {
+			continue
+		}
+		if data, err := os.ReadFile(filepath.Join(o.Root, p.CertFile())); err == nil {
+			pems = append(pems, data)
+		}
+	}
+	return pki.ClockFloor(o.Built, pki.NewestNotBefore(pems...))
 }
