@@ -119,7 +119,8 @@ bench: build testtools ## measure mk beside what can be had without it, and prin
 bench-smoke: build testtools ## the same, briefly: it fails where a row cannot be measured or is far from its aim (root)
 	@$(BENCH) -smoke
 
-chaos: ## kill mk before every single write of start, refresh-certs and plugin use
+chaos: ## kill mk before every single write of start, refresh-certs and plugin use; wait until every program asks with its renewed certificate
 	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 60m ./core/operation
+	MK_CHAOS=1 go test -tags cluster -count=1 -run TestTime -timeout 20m ./tests/cluster
 
 .PHONY: bench bench-smoke chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
