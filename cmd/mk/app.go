@@ -27,7 +27,7 @@ func newApp(s *session) *cli.App {
 			s.start(), s.stop(), s.restart(), s.status(), s.doctor(), s.inspect(), s.logs(),
 			s.config(), s.kubectl(), s.ctr(), s.argsVerbs(), s.settingsVerbs(), s.changes(), s.certsVerbs(), s.refreshCerts(),
 			s.images(), s.tokenVerbs(), s.nodeVerbs(), s.enable(), s.disable(), s.addons(), s.pluginVerbs(),
-			s.addNode(), s.join(), s.leave(), s.removeNode(),
+			s.addNode(), s.join(), s.leave(), s.removeNode(), s.datastoreVerbs(),
 			s.reset(), s.uninstall(), s.version(), s.completion(), s.help(), s.daemon(), s.agent(), s.apiserverProxy(),
 		},
 	}

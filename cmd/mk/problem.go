@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/neighbour"
@@ -163,6 +164,9 @@ func classifyNode(err error) *problem {
 	if e, ok := errors.AsType[*node.SilentError](err); ok {
 		return &problem{Reason: "DISK_SILENT", Message: e.Error(), Why: "its disk is gone, or who serves it hangs", exit: exitNotReady,
 			Next: []string{"findmnt --target " + e.Path, "mk status"}}
+	}
+	if e, ok := errors.AsType[*datastore.QuorumError](err); ok {
+		return noQuorum(e)
 	}
 	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
 		message := "not ready: " + e.Service + " is " + e.State

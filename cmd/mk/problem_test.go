@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/operation"
@@ -43,7 +44,11 @@ func messages(ctx context.Context) map[string]error {
 			Reason: "panic: assignment to entry in nil map (join.go:88)", Lines: []string{"goroutine 1"}}),
 		"plugin-answer": fmt.Errorf("issue: %w", &plugin.Error{Reason: plugin.NotPossible,
 			Message: "certs/stepca cannot sign server.crt: the CA refuses 365 days", Next: "mk plugin config set certs/stepca lifetime=max"}),
-		"clock":        fmt.Errorf("%w: it says 1970", pki.ErrClock),
+		"clock": fmt.Errorf("%w: it says 1970", pki.ErrClock),
+		"no-quorum": fmt.Errorf("remove a member: %w", &datastore.QuorumError{Status: &datastore.Status{Members: []datastore.Member{
+			{Name: "node-a", PeerAddress: "https://10.0.0.4:2380", Role: datastore.Voter, Answers: true},
+			{Name: "node-b", PeerAddress: "https://10.0.0.5:2380", Role: datastore.Voter, Since: since.Add(-31 * time.Minute)},
+			{Name: "node-c", PeerAddress: "https://10.0.0.6:2380", Role: datastore.Voter, Since: since.Add(-29 * time.Minute)}}}}),
 		"no-node":      fmt.Errorf("/var/lib/mk: %w", operation.ErrNoNode),
 		"not-running":  fmt.Errorf("kubelite: %w", service.ErrNotRunning),
 		"waiting":      &lock.HeldError{Holder: lock.Owner{PID: 4121, User: "root", Verb: "join", Since: since}, At: since.Add(12 * time.Second), Cause: context.DeadlineExceeded},

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/datastore"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
+)
+
+// datastoreVerbs show how the datastore is. They change nothing.
+func (s *session) datastoreVerbs() *cli.Command {
+	return &cli.Command{
+		Name: "datastore", Aliases: []string{"datastores"}, Usage: "list the datastore's members, and say how it is", Description: "mk datastore status\nmk datastore members -o json",
+		UsageText: exitsRead + ", 4 not ready", Action: s.datastoreMembers,
+		Subcommands: []*cli.Command{
+			{Name: "status", Usage: "say whether it has a quorum, who leads and who is silent", Description: "mk datastore status",
+				UsageText: exitsRead + ", 4 not ready", Action: s.datastoreStatus},
+			{Name: "members", Aliases: []string{"list"}, Usage: "list the members", Description: "mk datastore members", UsageText: exitsRead + ", 4 not ready", Action: s.datastoreMembers},
+		},
+	}
+}
+
+func (s *session) datastoreStatus(c *cli.Context) error {
+	return s.withDatastore(c, func(st *datastore.Status) error {
+		return s.show(st, func(w io.Writer) error { return printDatastore(w, st) })
+	})
+}
+
+func (s *session) datastoreMembers(c *cli.Context) error {
+	return s.withDatastore(c, func(st *datastore.Status) error {
+		return s.show(st.Members, func(w io.Writer) error { return printMembers(w, st.Members) })
+	})
+}
+
+// withDatastore shows a status; one without a quorum is shown, and is a problem.
+func (s *session) withDatastore(c *cli.Context, show func(*datastore.Status) error) error {
+	if err := noMore(c, 0); err != nil {
+		return err
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	return s.open("datastore", func(n *operation.Node) error {
+		st, err := readDatastore(ctx, n)
+		if err != nil {
+			return err
+		}
+		// One document: where it is a problem, that is the document.
+		if need := st.Need(); need != nil && s.documents() {
+			return need
+		}
+		return errors.Join(show(st), st.Need())
+	})
+}
+
+func readDatastore(ctx context.Context, n *operation.Node) (_ *datastore.Status, err error) {
+	if n.Record == nil || n.Record.ClusterID == "" {
+		return nil, operation.ErrNoNode
+	}
+	if n.Record.Role != node.ControlPlane {
+		return nil, &problem{Reason: "WORKER", Message: "this node is a worker: it holds no part of the datastore", exit: exitFailed,
+			state: unchanged, Next: []string{"the same command on a control-plane node"}}
+	}
+	client, err := n.Datastore()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	st, err := client.Status(ctx)
+	if err != nil {
+		return nil, &problem{Reason: "DATASTORE_SILENT", Message: "no member of the datastore answers", Why: err.Error(), exit: exitNotReady,
+			Next: []string{"mk status", "mk logs etcd --since 5m"}, err: err}
+	}
+	return st, nil
+}
+
+func printDatastore(w io.Writer, st *datastore.Status) error {
+	quorum := "no: nothing can be changed"
+	if st.Quorum {
+		quorum = "yes"
+	}
+	leader := st.Leader
+	if leader == "" {
+		leader = "none"
+	}
+	fmt.Fprintf(w, "quorum: %s\nleader: %s\nvoters: %d, of which %d answer\n", quorum, leader, len(st.Voters()), len(st.Voters())-len(st.Silent()))
+	for _, a := range st.Alarms {
+		fmt.Fprintf(w, "alarm: %s\n", a)
+	}
+	return printMembers(w, st.Members)
+}
+
+func printMembers(w io.Writer, members []datastore.Member) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tADDRESS\tROLE\tSTATE\tSIZE\tBEHIND\tVERSION")
+	for i := range members {
+		m := &members[i]
+		if !m.Answers {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t-\t-\t-\n", m.Label(), m.PeerAddress, m.Role, silence(m))
+			continue
+		}
+		state := "answers"
+		if m.Leader {
+			state = "leads"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.1f MiB\t%d\t%s\n", m.Label(), m.PeerAddress, m.Role, state, float64(m.Size)/(1<<20), m.Lag, m.Version)
+	}
+	return t.Flush()
+}
+
+// silence says since when a member is silent; where that is not known, why.
+func silence(m *datastore.Member) string {
+	if m.Since.IsZero() {
+		return fmt.Sprintf("silent: %.80s", m.Silence)
+	}
+	return "silent since " + m.Since.Format("2006-01-02 15:04 MST")
+}
+
+// noQuorum is the problem of a datastore that cannot commit.
+func noQuorum(e *datastore.QuorumError) *problem {
+	var silent []string
+	for _, m := range e.Status.Silent() {
+		text := fmt.Sprintf("%s (%s) silent", m.Label(), m.Host())
+		if !m.Since.IsZero() {
+			text += " since " + m.Since.Format("15:04")
+		}
+		silent = append(silent, text)
+	}
+	return &problem{Reason: "NO_QUORUM", Message: e.Error(), exit: exitNotReady,
+		Why:  strings.Join(append(silent, "pods run on; nothing can be changed"), ", "),
+		Next: []string{"bring one of them back: it heals by itself", "mk datastore status"}}
+}
