@@ -190,6 +190,9 @@ func classifyNode(err error) *problem {
 	if e, ok := errors.AsType[*kube.NotReadyError](err); ok {
 		return &problem{Reason: "NOT_READY", Message: "the API server is not ready", Why: e.Error(), exit: exitNotReady, Next: []string{"mk status"}}
 	}
+	if e, ok := errors.AsType[*node.FileError](err); ok && !errors.Is(err, node.ErrNewerSchema) {
+		return &problem{Reason: "BAD_FILE", Message: e.Error(), exit: exitUsage, state: unchanged}
+	}
 	if p := classifyMachine(err); p != nil {
 		return p
 	}

@@ -100,10 +100,20 @@ func (r *Root) LoadRecord() (*Record, error) {
 	}
 	rec, err := ParseRecord(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s:%w", r.RecordFile(), err)
+		return nil, &FileError{fmt.Errorf("%s:%w", r.RecordFile(), err)}
 	}
 	return rec, nil
 }
+
+// FileError is a fault in a file that people may edit. Its text names the file
+// and the line.
+type FileError struct{ Err error }
+
+// Error is what is wrong.
+func (e *FileError) Error() string { return e.Err.Error() }
+
+// Unwrap gives what is wrong.
+func (e *FileError) Unwrap() error { return e.Err }
 
 // SaveRecord checks a record and writes it to node.json.
 func (r *Root) SaveRecord(rec *Record) error {

@@ -196,7 +196,11 @@ func (i *Issuer) renderConf(service []netip.Addr) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pki.Render(i.Root.Path(confTemplate), template, own.IPs)
+	out, err := pki.Render(i.Root.Path(confTemplate), template, own.IPs)
+	if err != nil {
+		return nil, &node.FileError{Err: err}
+	}
+	return out, nil
 }
 
 func (i *Issuer) serviceIPs() ([]netip.Addr, error) {

@@ -29,6 +29,10 @@ func (n *Node) Renew(ctx context.Context, o RenewOptions) ([]string, error) {
 	if err != nil || len(profiles) == 0 {
 		return nil, err
 	}
+	// A fault in a file of a person's is said before anything is recorded.
+	if _, err := n.renewal(profiles); err != nil {
+		return nil, err
+	}
 	r, err := n.Journal.Begin(ctx, "refresh-certs", o)
 	if err != nil {
 		return nil, err

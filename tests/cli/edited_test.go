@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mk8s.io/mk/core/node"
+)
+
+// edited is a file that a person may edit, with a fault in it, and what reads
+// it. Each command must end with exit code 2 and name the file and the line.
+type edited struct {
+	file, text string
+	line       string // file:line, as it must be named
+	commands   []string
+}
+
+func editedFiles() []edited {
+	all := []string{"status", "stop", "certs", "args list", "plugin list", "changes", "refresh-certs"}
+	return []edited{
+		{"settings.yaml", "group: root\nkey-type: dsa\n", "settings.yaml:2", append(all, "settings", "settings set cert-warn 9d")},
+		{"settings.yaml", "group: root\n\tx: y\n", "settings.yaml:2", all},
+		{"args/kubelet", "# mine\n--max-pods=200\nmax-pods 200\n", "args/kubelet:3", []string{"args list kubelet", "args get kubelet max-pods", "args set kubelet max-pods=9", "args unset kubelet max-pods", "args list"}},
+		{"args/etcd", "--name=\"a\n", "args/etcd:1", []string{"args list etcd", "args set etcd name=b"}},
+		{"node.json", "{\n  \"schema\": 1,\n  \"name\" \"a\"\n}\n", "node.json:3", all},
+		{"node.json", "{\n  \"schema\": 1,\n  \"nmae\": \"a\"\n}\n", "node.json:3", all},
+		{"plugins/lock.json", "{\n  \"schema\": 1,\n  \"installed\": [\n}\n", "plugins/lock.json:3", []string{"plugin list", "plugin verify", "plugin info certs/local", "plugin use certs/local", "addons", "version --all"}},
+		{"certs/csr.conf.template", "[ req ]\nprompt = no\nnonsense\n", "certs/csr.conf.template:3", []string{"refresh-certs server", "refresh-certs --dry-run"}},
+	}
+}
+
+// TestEditedFiles: a fault in a file that a person edited is named with its
+// line by every command that reads it, and nothing is changed by any of them.
+func TestEditedFiles(t *testing.T) {
+	t.Parallel()
+	for _, e := range editedFiles() {
+		t.Run(e.line, func(t *testing.T) {
+			t.Parallel()
+			dir := fakeNode(t)
+			if err := os.WriteFile(filepath.Join(dir, e.file), []byte(e.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before := tree(t, dir)
+			for _, words := range e.commands {
+				cmd := exec.CommandContext(t.Context(), "mk", append([]string{"--root", dir, "--yes"}, strings.Fields(words)...)...)
+				out, err := cmd.CombinedOutput()
+				code := cmd.ProcessState.ExitCode()
+				if code == 50 && os.Geteuid() != 0 {
+					continue // who may not change anything is told so first
+				}
+				if err == nil || code != 2 || !strings.Contains(string(out), e.line) {
+					t.Errorf("mk %s: exit %d, wants 2 and %s:\n%s", words, code, e.line, out)
+				}
+				if after := tree(t, dir); after != before {
+					t.Fatalf("mk %s changed something:\n%s\nbefore\n%s", words, after, before)
+				}
+			}
+		})
+	}
+}
+
+// fakeNode is a folder that looks like a node's, of which nothing runs.
+func fakeNode(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "root")
+	root, err := node.Create(dir, node.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close() //nolint:errcheck // a test's folder
+	rec := node.NewRecord("a", time.Now())
+	rec.Address, rec.ClusterID, rec.Stopped = "192.0.2.1", node.NewID(), true
+	err = root.SaveRecord(rec)
+	for _, f := range []string{"args/kubelet", "args/etcd"} {
+		err = errors.Join(err, root.MkdirAll(filepath.Dir(f), node.Perm{Mode: 0o750, UID: -1, GID: -1}), root.WriteFile(f, []byte("--v=1\n"), root.Secret()))
+	}
+	if err := errors.Join(err, root.MkdirAll("plugins", node.Perm{Mode: 0o711, UID: -1, GID: -1})); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// tree is everything in a folder: names, modes, contents.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		sum := ""
+		if info.Mode().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			sum = fmt.Sprintf("%x", sha256.Sum256(data))
+		}
+		name, err := filepath.Rel(dir, path)
+		fmt.Fprintf(&b, "%s %s %s\n", info.Mode(), name, sum)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
