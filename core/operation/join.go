@@ -132,7 +132,7 @@ func (j *join) remember() error {
 		if _, err := pki.ParseBundle(b.Servers); err != nil {
 			return fmt.Errorf("the cluster's trust in %s: %w", name, err)
 		}
-		if j.o.Worker || name != certs.Kubernetes {
+		if j.o.Worker { // a control-plane node asks its own plugins
 			j.n.Issuer.remember(certs.Authority{Name: name, ServerBundle: b.Servers, ClientBundle: b.Clients})
 		}
 	}

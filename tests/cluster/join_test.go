@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,11 +59,120 @@ func TestCluster(t *testing.T) {
 		}
 		t.Log(joiner.run("mk", words...))
 	}
-	m[0].eventually(time.Minute, func() error {
-		out := m[1].kubectl("get", "nodes", "--no-headers")
-		if n := strings.Count(out, " Ready "); n != len(m) {
-			return fmt.Errorf("%d nodes are Ready:\n%s", n, out)
+	nodesReady(t, m[1], len(m))
+	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
+	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
+	t.Run("a control-plane node leaves and comes back", func(t *testing.T) { comesBack(t, m[0], m[2], "n3") })
+	t.Run("a dead node is removed", func(t *testing.T) {
+		m[3].run("mk", "stop")
+		if out, err := m[0].try(time.Minute, "mk", "remove-node", "n9", "--force"); err == nil {
+			t.Errorf("a node that never was is removed: %s", out)
+		}
+		m[0].run("mk", "remove-node", "n4", "--force")
+		nodesReady(t, m[0], len(m)-1)
+	})
+}
+
+// nodesReady waits until so many nodes are there, all Ready.
+func nodesReady(t *testing.T, m *machine, want int) {
+	t.Helper()
+	m.eventually(2*time.Minute, func() error {
+		out, err := m.try(20*time.Second, "mk", "kubectl", "get", "nodes", "--no-headers")
+		if err != nil {
+			return err
+		}
+		if ready := strings.Count(out, " Ready "); ready != want || strings.Count(out, "\n") != want {
+			return fmt.Errorf("%d nodes are Ready:\n%s", ready, out)
 		}
 		return nil
 	})
+}
+
+const everywhere = `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: each}
+spec:
+  selector: {matchLabels: {app: each}}
+  template:
+    metadata: {labels: {app: each}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: each, image: "mk.test/tools:1.0.0", args: [serve], ports: [{containerPort: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: each}
+spec: {selector: {app: each}, ports: [{port: 80, targetPort: 8080}]}
+`
+
+// acrossNodes has a pod on every node, and one of a worker reach all of them by
+// address and by the service's name.
+func acrossNodes(t *testing.T, m []*machine) {
+	m[0].run("mk", "enable", "dns")
+	for _, x := range m {
+		x.run("mk", "images", "import", filepath.Join(x.Out, "testimages/tools.tar"))
+	}
+	m[0].apply(everywhere)
+	m[0].kubectl("rollout", "status", "daemonset/each", "--timeout=120s")
+	from := m[0].kubectl("get", "pods", "-l", "app=each", "--field-selector", "spec.nodeName=n5", "-o", "jsonpath={.items[0].metadata.name}")
+	get := func(url string) (string, error) {
+		return m[0].try(20*time.Second, "mk", "kubectl", "exec", from, "--", "/tools", "get", url)
+	}
+	ips := strings.Fields(m[0].kubectl("get", "pods", "-l", "app=each", "-o", "jsonpath={.items[*].status.podIP}"))
+	if len(ips) != len(m) {
+		t.Fatalf("pods at %v", ips)
+	}
+	for _, ip := range ips {
+		m[0].eventually(time.Minute, func() error {
+			_, err := get("http://" + ip + ":8080/")
+			return err
+		})
+	}
+	seen := map[string]bool{}
+	m[0].eventually(2*time.Minute, func() error {
+		out, err := get("http://each.default.svc.cluster.local/")
+		if err != nil {
+			return err
+		}
+		if seen[strings.TrimSpace(out)] = true; len(seen) < len(m) {
+			return fmt.Errorf("answers so far: %v", seen)
+		}
+		return nil
+	})
+}
+
+// usedToken presents a token a second time: the joiner is told why it is not
+// good, and nothing stays on it.
+func usedToken(t *testing.T, server, m *machine) {
+	token := server.invite("--worker")
+	before := strings.Count(server.kubectl("get", "nodes", "--no-headers"), "\n")
+	m.run("mk", "leave")
+	m.run("mk", "join", token, "--worker", "--name", "n5")
+	m.run("mk", "leave")
+	_, err := m.try(time.Minute, "mk", "join", token, "--worker", "--name", "n5")
+	if err == nil || !strings.Contains(err.Error(), "used") {
+		t.Errorf("a token that was used: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(m.Root, "node.json")); err == nil {
+		t.Error("a join that was refused leaves a node behind")
+	}
+	m.run("mk", "join", server.invite("--worker"), "--worker", "--name", "n5")
+	nodesReady(t, server, before)
+}
+
+// comesBack has a node leave, looks that nothing of the cluster is on it, and
+// joins it again.
+func comesBack(t *testing.T, server, m *machine, name string, flags ...string) {
+	before := strings.Count(server.kubectl("get", "nodes", "--no-headers"), "\n")
+	m.run("mk", "leave")
+	nodesReady(t, server, before-1)
+	for _, left := range []string{"certs", "credentials", "plugins", "node.json", "var/certs", "var/kubernetes", "var/join"} {
+		if _, err := os.Lstat(filepath.Join(m.Root, left)); err == nil {
+			t.Errorf("%s is left on a node that has left", left)
+		}
+	}
+	nothingLeft(t, m)
+	m.run("mk", append([]string{"join", server.invite(), "--name", name}, flags...)...)
+	nodesReady(t, server, before)
 }
