@@ -46,7 +46,7 @@ func (b *bench) certs(ctx context.Context) ([]row, error) {
 		aim    float64
 	}{{pki.ECDSAP256, "ECDSA-P256", 30}, {pki.RSA2048, "RSA-2048", 4}} {
 		b.say("keys, certificates and kubeconfigs, %s", kt.theirs)
-		values, err := inTurns(b.times(9, 1),
+		values, err := inTurns(b.times(5, 1),
 			func() (float64, error) { return b.spendIdentity(ctx, dir, kt.ours) },
 			script,
 			func() (float64, error) { return b.kubeadm(ctx, dir, kt.theirs) })

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -148,7 +149,7 @@ func (n *benchNode) timed(ctx context.Context, cmd *exec.Cmd, end func(*exec.Cmd
 	took := time.Since(begun).Seconds()
 	if err = errors.Join(err, end(cmd)); err != nil {
 		said, _ := os.ReadFile(log.Name())
-		return 0, fmt.Errorf("%s: %w\n%s\n%s", strings.Join(cmd.Args, " "), err, said, n.Logs())
+		return 0, fmt.Errorf("%s: %w\n%s\n%s%s", strings.Join(cmd.Args, " "), err, said, n.Logs(), machine.Ends(filepath.Join(n.dir, "*.out")))
 	}
 	return took, nil
 }
@@ -180,40 +181,48 @@ func (n *benchNode) script(ctx context.Context) (string, error) {
 	if [ -f $h/cgroup.subtree_control ]; then for d in . mk; do for c in $(cat $h/$d/cgroup.controllers); do echo +$c >$h/$d/cgroup.subtree_control || true; done; done; fi
 done
 `, n.ID())
-	found := 0
 	all, err := n.processes()
 	if err != nil {
 		return "", err
 	}
-	for _, p := range all {
-		if p.name != "etcd" && p.name != "containerd" && p.name != "kubelite" {
-			continue
+	for _, name := range []string{"containerd", "etcd", "kubelite"} {
+		at := slices.IndexFunc(all, func(p process) bool { return p.name == name })
+		if at < 0 {
+			return "", fmt.Errorf("%s does not run", name)
 		}
-		found++
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+		if name == "kubelite" { // it would try again only after a second
+			b.WriteString("until (: </dev/tcp/127.0.0.1/12379) 2>/dev/null; do sleep 0.01; done\n")
+		}
+		line, err := commandLine(all[at])
 		if err != nil {
 			return "", err
 		}
-		b.WriteString("env -i")
-		for _, word := range strings.Split(strings.TrimSuffix(string(env), "\x00"), "\x00") {
-			b.WriteString(" " + quoted(word))
-		}
-		fmt.Fprintf(&b, " bash -c 'exec -a %s \"$0\" \"$@\"' %s", p.argv[0], quoted(p.exe))
-		for _, word := range p.argv[1:] {
-			b.WriteString(" " + quoted(word))
-		}
-		fmt.Fprintf(&b, " >%s 2>&1 &\n", filepath.Join(n.dir, p.name+".out"))
+		fmt.Fprintf(&b, "%s >%s 2>&1 &\n", line, filepath.Join(n.dir, name+".out"))
 	}
 	b.WriteString("wait\n")
-	if found != 3 {
-		return "", fmt.Errorf("etcd, containerd and kubelite were looked for, %d found", found)
-	}
 	file := filepath.Join(n.dir, "start.sh")
 	if err := os.WriteFile(file, []byte(b.String()), 0o700); err != nil {
 		return "", err
 	}
 	_, err = n.Try(ctx, time.Minute, "mk", "stop")
 	return file, err
+}
+
+// commandLine starts the program of a process again, as it was started.
+func commandLine(p process) (string, error) {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
+	if err != nil {
+		return "", err
+	}
+	words := []string{"env", "-i"}
+	for _, v := range strings.Split(strings.TrimSuffix(string(env), "\x00"), "\x00") {
+		words = append(words, quoted(v))
+	}
+	words = append(words, "bash", "-c", quoted(`exec -a "$0" "$@"`), quoted(p.argv[0]), quoted(p.exe))
+	for _, word := range p.argv[1:] {
+		words = append(words, quoted(word))
+	}
+	return strings.Join(words, " "), nil
 }
 
 func quoted(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }

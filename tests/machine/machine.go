@@ -149,9 +149,12 @@ func (m *Machine) Try(ctx context.Context, timeout time.Duration, name string, a
 }
 
 // Logs are the ends of the services' logs, for whoever failed.
-func (m *Machine) Logs() string {
+func (m *Machine) Logs() string { return Ends(filepath.Join(m.Root, "var/log/*.log")) }
+
+// Ends are the ends of the files that match.
+func Ends(pattern string) string {
 	var b strings.Builder
-	files, err := filepath.Glob(filepath.Join(m.Root, "var/log/*.log"))
+	files, err := filepath.Glob(pattern)
 	if err != nil {
 		return err.Error()
 	}
