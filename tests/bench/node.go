@@ -122,11 +122,21 @@ func (n *benchNode) scriptStart(ctx context.Context, script string) (float64, er
 	took, err := n.timed(ctx, cmd, func(cmd *exec.Cmd) error {
 		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 		_ = cmd.Wait() // it was ended
-		return err
+		ending, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return errors.Join(err, until(ending, 50*time.Millisecond, n.ended))
 	})
 	// What containerd and the kubelet left goes as after mk.
 	_, stop := n.Try(ctx, time.Minute, "mk", "stop")
 	return took, errors.Join(err, stop)
+}
+
+// ended reports whether none of the script's programs runs any more.
+func (n *benchNode) ended() bool {
+	all, err := n.processes()
+	return err == nil && !slices.ContainsFunc(all, func(p process) bool {
+		return p.name == "etcd" || p.name == "containerd" || p.name == "kubelite"
+	})
 }
 
 // timed starts a command and answers the seconds until the API server is
