@@ -32,7 +32,7 @@ func (n *benchNode) life(ctx context.Context) ([]row, error) {
 
 // idle waits until nobody has asked for two minutes, and looks for another.
 func (n *benchNode) idle(ctx context.Context) ([]row, error) {
-	quiet := time.Duration(n.b.times(120, 20)) * time.Second
+	quiet := time.Duration(n.b.times(120, 35)) * time.Second // longer than the agent takes until it rests
 	n.b.say("idle: %s, then another", quiet)
 	if err := pass(ctx, quiet); err != nil {
 		return nil, err
