@@ -17,7 +17,7 @@ import (
 
 func (s *session) status() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "say how this node is", Description: "mk status --wait-ready -t 60\nmk status --watch", UsageText: exitsRead + ", 4 not ready",
+		Name: "status", Usage: "say how this node is", Description: "mk status --wait-ready\nmk status --watch", UsageText: exitsRead + ", 4 not ready",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "wait-ready", Aliases: []string{"w"}, Usage: "wait until the node is ready"},
 			&cli.GenericFlag{Name: "t", Usage: "as --timeout", Value: &patience{to: &s.global.timeout}},

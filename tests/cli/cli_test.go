@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -37,7 +38,36 @@ func build(bin string) error {
 	if err != nil {
 		return fmt.Errorf("build mk: %w\n%s", err, out)
 	}
+	if err := buildPlugins(filepath.Join(filepath.Dir(bin), "plugins")); err != nil {
+		return err
+	}
 	return os.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+// buildPlugins builds those that ship with mk, as the Makefile does: a dry run
+// of a start reads their manifests.
+func buildPlugins(to string) error {
+	folders, err := filepath.Glob("../../plugins/*-*")
+	if err != nil {
+		return err
+	}
+	for _, f := range folders {
+		name := filepath.Base(f)
+		_, short, _ := strings.Cut(name, "-")
+		program := filepath.Join(to, name, "bin", short)
+		out, err := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X main.version=0.1.0", "-o", program, "mk8s.io/mk/plugins/"+name).CombinedOutput() //nolint:noctx,gosec // bounded by the test's own limit
+		if err != nil {
+			return fmt.Errorf("build the plugin %s: %w\n%s", name, err, out)
+		}
+		manifest, err := exec.Command(program, "--manifest").Output() //nolint:noctx,gosec // bounded by the test's own limit
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, name, "plugin.yaml"), manifest, 0o644) //nolint:gosec // other users read it, too
+		}
+		if err != nil {
+			return fmt.Errorf("write the manifest of %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func TestScripts(t *testing.T) {
