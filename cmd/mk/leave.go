@@ -26,10 +26,10 @@ func (s *session) leave() *cli.Command {
 				return err
 			}
 			return s.open("leave", func(n *operation.Node) error {
-				if n.Record == nil {
-					return operation.ErrNoNode
+				name := "the node"
+				if n.Record != nil {
+					name = n.Record.Name
 				}
-				name := n.Record.Name
 				if c.Bool("force") {
 					if err := s.agree("The node goes without being drained from a healthy cluster; data that only it holds is lost.", name); err != nil {
 						return err

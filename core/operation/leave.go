@@ -35,8 +35,15 @@ const (
 // Leave takes this node out of its cluster and leaves nothing of the cluster
 // on it. One that was interrupted is gone on with; half-joined nodes leave too.
 func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
-	if n.Record == nil {
+	half, err := n.halfJoined()
+	if err != nil {
+		return err
+	}
+	if n.Record == nil && half == nil {
 		return ErrNoNode
+	}
+	if half != nil {
+		return n.giveUpJoin(ctx, half)
 	}
 	r, err := n.Journal.Begin(ctx, "leave", o)
 	if err != nil {
@@ -49,6 +56,38 @@ func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
 		return err
 	}
 	return n.Root.RemoveAll(leaveFile)
+}
+
+// halfJoined is a join that stands open, or nil.
+func (n *Node) halfJoined() (*Record, error) {
+	open, err := n.Journal.Open()
+	if err != nil || open == nil || open.Verb != "join" {
+		return nil, err
+	}
+	return open, nil
+}
+
+// giveUpJoin takes a join back that was interrupted: on both sides where the
+// cluster answers, else here; there it ends with its lease.
+func (n *Node) giveUpJoin(ctx context.Context, open *Record) error {
+	var o JoinOptions
+	if err := json.Unmarshal(open.Params, &o); err != nil {
+		return fmt.Errorf("read change %d: %w", open.Number, err)
+	}
+	r, err := n.Journal.Begin(ctx, "join", o)
+	if err != nil {
+		return err
+	}
+	j := &join{n: n, r: r, o: o}
+	if err := j.connect(); err != nil {
+		return errors.Join(err, r.lock.Release())
+	}
+	defer j.client.Close()
+	if err := j.undo(ctx); err != nil {
+		return errors.Join(err, r.lock.Release())
+	}
+	r.Record.State, r.Record.Error, r.Record.Ended = Failed, "given up by "+n.User, n.Now().UTC()
+	return errors.Join(saveRecord(n.Root, r.Record), r.lock.Release())
 }
 
 func (n *Node) leave(ctx context.Context, r *Run, o LeaveOptions) error {

@@ -134,7 +134,7 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 // their ends, so nothing is left to do. A start goes on, or is given up by who
 // wants the node to stop.
 func (j *Journal) settle(open *Record, verb string) error {
-	if open.State == Paused || (open.Verb == "start" && verb != "stop") {
+	if open.State == Paused || (open.Verb == "start" && verb != "stop") || (open.Verb == "join" && verb != "leave") {
 		return &OpenError{open}
 	}
 	open.State, open.Ended = Failed, j.Now().UTC()
