@@ -55,7 +55,7 @@ func TestLimitIsBoundedInMemory(t *testing.T) {
 		t.Errorf("%d addresses are remembered, %d refused", len(l.byAddr), refused)
 	}
 	now = now.Add(time.Minute)
-	if !l.allow(from(1 << 20)) || len(l.byAddr) > 1 {
+	if !l.allow(from(1<<20)) || len(l.byAddr) > 1 {
 		t.Errorf("%d addresses are remembered after a minute", len(l.byAddr))
 	}
 }
