@@ -92,6 +92,7 @@ check: tools testtools generate-check ## format, vet, staticcheck and the unit t
 	if [ -n "$$unformatted" ]; then echo "gofmt these:" $$unformatted; exit 1; fi
 	go vet ./...
 	go vet -tags cluster ./tests/cluster
+	go vet -tags crashpoint ./cmd/mk
 	$(TOOLS)/staticcheck ./core/... ./cmd/mk/... ./plugins/... ./pluginsdir/... ./sdk/... ./tests/...
 	CGO_ENABLED=1 go test -race -timeout 20m ./...
 	cd tests/vendors && go vet ./... && $(TOOLS)/staticcheck ./... && go test -timeout 5m ./...
@@ -119,8 +120,9 @@ bench: build testtools ## measure mk beside what can be had without it, and prin
 bench-smoke: build testtools ## the same, briefly: it fails where a row cannot be measured or is far from its aim (root)
 	@$(BENCH) -smoke
 
-chaos: ## kill mk before every single write of start, refresh-certs and plugin use; wait until every program asks with its renewed certificate
+chaos: build ## kill mk before every single write of start, refresh-certs and plugin use; with real Kubernetes, before and behind every record of the journal; wait until every program asks with its renewed certificate (root)
 	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 60m ./core/operation
+	MK_CHAOS=1 go test -tags cluster -count=1 -run 'TestKilled$$' -timeout 60m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run TestTime -timeout 20m ./tests/cluster
 
 .PHONY: bench bench-smoke chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api

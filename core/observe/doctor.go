@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/pluginsdir/lockfile"
