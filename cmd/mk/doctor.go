@@ -33,7 +33,7 @@ func (s *session) doctor() *cli.Command {
 			if c.Bool("fix") {
 				return s.repair(c)
 			}
-			return s.look("doctor", slowPatience, func(n *operation.Node) error { return s.findings(c, n) })
+			return s.look(c.Context, "doctor", slowPatience, func(n *operation.Node) error { return s.findings(c, n) })
 		},
 	}
 }

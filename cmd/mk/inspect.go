@@ -38,7 +38,7 @@ func (s *session) inspect() *cli.Command {
 			}
 			ctx, cancel := context.WithTimeout(c.Context, inspectLimit)
 			defer cancel()
-			return s.look("inspect", slowPatience, func(n *operation.Node) error {
+			return s.look(c.Context, "inspect", slowPatience, func(n *operation.Node) error {
 				var report bytes.Buffer
 				if err := observe.Inspect(ctx, n, &report, !c.Bool("no-logs")); err != nil {
 					return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,6 +49,7 @@ type session struct {
 	// patience is how long the node's folder may take to answer; 0 is the
 	// core's own.
 	patience time.Duration
+	dead     []string // parts of the node's folder that do not answer
 }
 
 // globals are the values of the flags that every verb takes.
@@ -141,7 +143,7 @@ func (s *session) unchecked(verb string) (operation.Options, error) {
 	return operation.Options{
 		Root: s.global.root, Executable: exe, Version: version.Version, Built: version.BuiltAt(), Verb: verb,
 		Command: s.args, User: userName(), Env: s.env, Progress: s.newProgress(), Now: time.Now, Log: log,
-		Patience: s.patience, Step: crashStep(s.env),
+		Patience: s.patience, Dead: s.dead, Step: crashStep(s.env),
 		Waiting: func(o lock.Owner) { s.note("waiting for %s", o.Describe(time.Now())) },
 	}, nil
 }
@@ -181,16 +183,23 @@ func (s *session) openFolder(verb string, do func(*operation.Node) error) error 
 	return joinClose(do(n), n)
 }
 
-// look opens the node for a verb that answers whatever hangs. Where the node's
-// folder gives no answer within patience, the verb is done with what can be
-// asked without it.
-func (s *session) look(verb string, patience time.Duration, do func(*operation.Node) error) error {
+// look opens the node for a verb that answers whatever hangs. What of the
+// node's folder gives no answer within patience is not touched; where that is
+// the folder itself, the verb is done with what can be asked without it.
+func (s *session) look(ctx context.Context, verb string, patience time.Duration, do func(*operation.Node) error) error {
 	s.patience = patience
-	err := s.open(verb, do)
-	silent, ok := errors.AsType[*node.SilentError](err)
-	if !ok {
-		return err
+	s.dead = node.Probe(ctx, s.global.root, patience)
+	if slices.Contains(s.dead, node.Folder) {
+		return s.unanswered(verb, &node.SilentError{Path: s.global.root, After: patience}, do)
 	}
+	err := s.open(verb, do)
+	if silent, ok := errors.AsType[*node.SilentError](err); ok {
+		return s.unanswered(verb, silent, do)
+	}
+	return err
+}
+
+func (s *session) unanswered(verb string, silent *node.SilentError, do func(*operation.Node) error) error {
 	o, err := s.unchecked(verb)
 	if err != nil {
 		return err

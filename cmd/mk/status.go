@@ -32,7 +32,7 @@ func (s *session) status() *cli.Command {
 				return s.watchStatus(c)
 			}
 			began := time.Now()
-			err := s.look("status", statusPatience, func(n *operation.Node) error {
+			err := s.look(c.Context, "status", statusPatience, func(n *operation.Node) error {
 				if c.Bool("wait-ready") {
 					if err := s.waitReady(c, n); err != nil {
 						return err

@@ -44,14 +44,11 @@ func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 	questions := map[string]func(context.Context) ([]Finding, error){}
 	for _, a := range areas {
 		if look, ok := looks[a]; ok {
-			questions[a] = func(ctx context.Context) ([]Finding, error) { return look(ctx, n), nil }
+			questions[a] = read(n, func(ctx context.Context) ([]Finding, error) { return look(ctx, n), nil }, areaParts(a)...)
 		}
 	}
 	answers := together(ctx, doctorLimit, questions)
 	var out []Finding
-	if n.Silent != nil {
-		out = append(out, Finding{Area: "disk", Serious: true, What: n.Silent.Error(), Why: "the disk is gone, or who serves it hangs"})
-	}
 	for _, a := range areas {
 		o, ok := answers[a]
 		if !ok {
@@ -63,6 +60,23 @@ func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 		}
 	}
 	return out
+}
+
+// areaParts are the parts of the node's folder that an area needs.
+func areaParts(area string) []string {
+	switch area {
+	case "certs", "clock":
+		return []string{node.CertsPart}
+	case "args":
+		return []string{node.ArgsPart}
+	case "plugins":
+		return []string{node.PluginsPart}
+	case "disk":
+		return []string{node.Folder}
+	case "permissions":
+		return []string{node.CertsPart, node.SecretsPart}
+	}
+	return nil
 }
 
 func serviceFindings(ctx context.Context, n *operation.Node) []Finding {

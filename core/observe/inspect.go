@@ -51,11 +51,11 @@ func Inspect(ctx context.Context, n *operation.Node, w io.Writer, logs bool) err
 	r := &Report{n: n, tar: tar.NewWriter(z), when: n.Now()}
 	parts := r.parts()
 	for _, s := range args.Services() {
-		parts["args/"+s] = func(context.Context) ([]byte, error) { return redactedArgs(n.Root.Args(s)) }
+		parts["args/"+s] = read(n, func(context.Context) ([]byte, error) { return redactedArgs(n.Root.Args(s)) }, node.ArgsPart)
 	}
 	if logs {
 		for _, s := range defaults.ServiceNames(node.ControlPlane) {
-			parts["logs/"+s+".log"] = func(context.Context) ([]byte, error) { return end(n.Root.Logs(s)) }
+			parts["logs/"+s+".log"] = read(n, func(context.Context) ([]byte, error) { return end(n.Root.Logs(s)) }, node.LogsPart)
 		}
 	}
 	answers := together(ctx, inspectLimit, parts)
@@ -84,9 +84,9 @@ func (r *Report) parts() map[string]part {
 		"status.json":       func(ctx context.Context) ([]byte, error) { return indent(NodeStatus(ctx, n), nil) },
 		"doctor.json":       func(ctx context.Context) ([]byte, error) { return indent(Doctor(ctx, n), nil) },
 		"node.json":         func(context.Context) ([]byte, error) { return indent(n.Record, nil) },
-		"certificates.json": func(context.Context) ([]byte, error) { return r.certificates() },
-		"changes.json":      func(context.Context) ([]byte, error) { return indent(r.changes()) },
-		"plugins.json":      func(context.Context) ([]byte, error) { return indent(n.Dir.List()) },
+		"certificates.json": read(n, func(context.Context) ([]byte, error) { return r.certificates() }, node.CertsPart),
+		"changes.json":      read(n, func(context.Context) ([]byte, error) { return indent(r.changes()) }, node.JournalPart),
+		"plugins.json":      read(n, func(context.Context) ([]byte, error) { return indent(n.Dir.List()) }, node.PluginsPart),
 		"machine.txt":       func(context.Context) ([]byte, error) { return machine(), nil },
 		"disk.txt":          func(context.Context) ([]byte, error) { return disks() },
 		"others.json": func(context.Context) ([]byte, error) {
@@ -94,7 +94,7 @@ func (r *Report) parts() map[string]part {
 		},
 		"firewall.txt": func(ctx context.Context) ([]byte, error) { return rules(ctx), nil },
 		"network.json": func(ctx context.Context) ([]byte, error) { return indent(netinfo.Read(ctx)) },
-		"cluster.json": func(ctx context.Context) ([]byte, error) { return objects(ctx, n) },
+		"cluster.json": read(n, func(ctx context.Context) ([]byte, error) { return objects(ctx, n) }, node.SecretsPart, node.CertsPart),
 	}
 }
 

@@ -106,14 +106,14 @@ func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 	}
 	sources := map[string]func(context.Context) (fill, error){
 		"services":     func(ctx context.Context) (fill, error) { return services(ctx, n) },
-		"certificates": func(context.Context) (fill, error) { return certificates(n) },
-		"journal":      func(context.Context) (fill, error) { return journal(n) },
-		"plugins":      func(context.Context) (fill, error) { return powerful(n) },
+		"certificates": read(n, func(context.Context) (fill, error) { return certificates(n) }, node.CertsPart),
+		"journal":      read(n, func(context.Context) (fill, error) { return journal(n) }, node.JournalPart),
+		"plugins":      read(n, func(context.Context) (fill, error) { return powerful(n) }, node.PluginsPart),
 	}
 	if n.Record != nil && n.Record.ClusterID != "" && !n.Record.Stopped {
-		sources["API server"] = func(ctx context.Context) (fill, error) { return cluster(ctx, n) }
+		sources["API server"] = read(n, func(ctx context.Context) (fill, error) { return cluster(ctx, n) }, node.SecretsPart, node.CertsPart)
 		if n.Record.Role == node.ControlPlane {
-			sources["datastore"] = func(ctx context.Context) (fill, error) { return members(ctx, n) }
+			sources["datastore"] = read(n, func(ctx context.Context) (fill, error) { return members(ctx, n) }, node.CertsPart)
 		}
 		sources["containerd"] = func(ctx context.Context) (fill, error) { return nil, containerd(ctx, n.Defaults().ContainerdSocket()) }
 	}
@@ -126,9 +126,22 @@ func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 		}
 	}
 	// A node whose API server does not answer is not ready, whatever was said
-	// before; and a stopped one is not either.
-	s.Ready = s.Ready && !s.Stopped
+	// before; and a stopped one is not either. The API server goes on to answer
+	// for a while from what it remembers when its datastore hangs.
+	s.Ready = s.Ready && !s.Stopped && s.Silent["datastore"] == "" && s.Silent["containerd"] == ""
 	return s
+}
+
+// read is a question that is only put where the parts of the node's folder
+// that it needs answer.
+func read[T any](n *operation.Node, ask func(context.Context) (T, error), parts ...string) func(context.Context) (T, error) {
+	return func(ctx context.Context) (T, error) {
+		if err := n.Unread(parts...); err != nil {
+			var none T
+			return none, err
+		}
+		return ask(ctx)
+	}
 }
 
 // powerful names the active plugins that could become root of the cluster.
@@ -189,7 +202,11 @@ func services(ctx context.Context, n *operation.Node) (fill, error) {
 // go and without discovery. What the addons are is no reason not to ask for
 // the nodes.
 func cluster(ctx context.Context, n *operation.Node) (fill, error) {
-	offered, addonsErr := n.Addons()
+	var offered []operation.Offered
+	addonsErr := n.Unread(node.PluginsPart)
+	if addonsErr == nil {
+		offered, addonsErr = n.Addons()
+	}
 	var targets []kube.ProbeTarget
 	for _, a := range offered {
 		for _, o := range a.Probe {

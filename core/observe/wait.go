@@ -149,7 +149,7 @@ func late(s *Status, after time.Duration, last string) *HopelessError {
 // lateWith adds the last error in the log of a service that runs: nobody has
 // asked for it, as nobody saw it end.
 func lateWith(n *operation.Node, e *HopelessError) *HopelessError {
-	if e.Service == "" || n.Silent != nil {
+	if e.Service == "" || n.Unread(node.LogsPart) != nil {
 		return e
 	}
 	log := n.Root.Logs(e.Service)

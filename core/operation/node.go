@@ -49,6 +49,9 @@ type Options struct {
 	// Services controls the node's services; nil means what the machine has:
 	// systemd, or mk's own supervisor.
 	Services service.Controller
+	// Dead are the parts of the folder that node.Probe found not to answer.
+	// Who only looks must not touch them: see Node.Unread.
+	Dead []string
 	// Step is called before every change of the file system and every journal
 	// record; crash tests end the process in it. Nil in production.
 	Step func(op, path string)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -73,6 +74,20 @@ func Unanswered(o Options, silent *node.SilentError) (*Node, error) {
 	}
 	n := &Node{Options: o, Root: root, Settings: set, Silent: silent}
 	return n, n.equip()
+}
+
+// Unread is nil where the parts of the node's folder answer; else it is a
+// *node.SilentError that names the first that does not.
+func (n *Node) Unread(parts ...string) error {
+	if n.Silent != nil {
+		return n.Silent
+	}
+	for _, p := range parts {
+		if slices.Contains(n.Dead, p) {
+			return &node.SilentError{Path: n.Root.Path(p), After: n.patience()}
+		}
+	}
+	return nil
 }
 
 func (o Options) settingsFile() string { return o.Root + "/settings.yaml" }

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"path"
@@ -121,13 +122,23 @@ func (n *Node) OpenSecrets() []string {
 		}
 		for _, e := range entries {
 			info, err := e.Info()
-			secret := path.Ext(e.Name()) != ".crt" && (dir != "certs" || path.Ext(e.Name()) == ".key")
+			secret := !n.oldPublic(dir, e.Name()) && path.Ext(e.Name()) != ".crt" && (dir != "certs" || path.Ext(e.Name()) == ".key")
 			if err == nil && secret && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
 				out = append(out, path.Join(dir, e.Name()))
 			}
 		}
 	}
 	return out
+}
+
+// oldPublic says whether a file is one that a change keeps of an old one, and
+// no secret: its name does not tell what it was.
+func (n *Node) oldPublic(dir, name string) bool {
+	if dir == "credentials" || !node.IsTemporary(name) {
+		return false
+	}
+	data, err := n.Root.ReadFile(path.Join(dir, name))
+	return err == nil && !bytes.Contains(data, []byte("PRIVATE KEY"))
 }
 
 // wrongMarkers are marker files that do not say what the record says.

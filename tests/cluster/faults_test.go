@@ -46,7 +46,9 @@ func TestFaults(t *testing.T) {
 		{"all are gone", killAll, []string{"API server: ", "datastore: ", "containerd: ", "services: no answer in"}, nil},
 		{"a plugin hangs", stopPlugin, nil, append(services, "mk is running: faulty", "`mk refresh-certs` ")},
 		{"a plugin is gone", losePlugin, nil, append(services, "mk is running: faulty")},
-		{"parts of the disk hang", deadParts, []string{"certificates: no answer in", "journal: no answer in", "plugins: no answer in"}, services},
+		{"parts of the disk hang", deadParts, []string{
+			"certificates: " + m.Root + "/certs: no answer in", "journal: " + m.Root + "/var/journal: no answer in", "plugins: " + m.Root + "/plugins: no answer in",
+		}, services},
 		{"the whole disk hangs", deadRoot, []string{"disk: " + m.Root}, services},
 	} {
 		t.Run(f.name, func(t *testing.T) { f.inject(t, m) })
@@ -227,9 +229,9 @@ func stopPlugin(t *testing.T, m *machine) func() {
 	}
 }
 
-// losePlugin takes the programs of the certs plugin away.
+// losePlugin takes the plugins' programs away.
 func losePlugin(t *testing.T, m *machine) func() {
-	at := filepath.Join(m.Root, "plugins/store/certs")
+	at := filepath.Join(m.Root, "plugins/store")
 	if err := os.Rename(at, at+".away"); err != nil {
 		t.Fatal(err)
 	}
