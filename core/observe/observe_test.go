@@ -228,6 +228,7 @@ func TestHopeless(t *testing.T) {
 		"supervisor silent": {[]*Status{{Silent: map[string]string{"services": "no answer"}}}, ""},
 		"few":               {[]*Status{{Services: crash(4, "x")}}, ""},
 		"many":              {[]*Status{{Services: crash(5, "x")}}, "not ready: kubelite restarts again and again (5 times)"},
+		"another time":      {[]*Status{{Services: crash(4, "E1126 01:04:05 1 x")}, {Services: crash(5, "E1126 01:04:09 2 x")}}, "not ready: kubelite restarts again and again (5 times)"},
 		"another error":     {[]*Status{{Services: crash(4, "x")}, {Services: crash(6, "y")}}, ""},
 		"expired": {[]*Status{{Services: crash(0, ""), Certificates: []ExpiringCert{{"server", []pki.Reason{{Code: pki.HasExpired, Text: "it has expired"}}}}}},
 			"not ready: server.crt: it has expired"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
@@ -101,7 +102,7 @@ func hopeless(s *Status, loops map[string]loop) error {
 			// Restarts count since a person started it: those before were
 			// not seen, and are taken to have ended like the last.
 			loops[x.Name] = loop{x.LastError, 0}
-		} else if seen.line != x.LastError {
+		} else if !sameError(seen.line, x.LastError) {
 			loops[x.Name] = loop{x.LastError, x.Restarts}
 		}
 		if x.State != service.Running && x.Restarts-loops[x.Name].from >= tooOften {
@@ -115,6 +116,20 @@ func hopeless(s *Status, loops map[string]loop) error {
 		return &HopelessError{Why: "no service runs", Next: "sudo mk start"}
 	}
 	return nil
+}
+
+// sameError compares errors without their numbers: times and processes differ
+// each time.
+func sameError(a, b string) bool {
+	words := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if unicode.IsDigit(r) {
+				return -1
+			}
+			return r
+		}, s)
+	}
+	return words(a) == words(b)
 }
 
 func logOf(name string) string { return "mk logs " + name + " --since 5m" }
@@ -132,6 +147,8 @@ func late(s *Status, after time.Duration, last string) *HopelessError {
 		}
 		e.Service, e.Detail, e.Next = name, x.LastError, logOf(name)
 		switch {
+		case x.State == service.Running && x.Restarts > 0:
+			e.Why = fmt.Sprintf("runs, started again %d times; %s", x.Restarts, e.Why)
 		case x.Restarts > 0:
 			e.Why = fmt.Sprintf("restarts again and again (%d times)", x.Restarts)
 		case x.State != service.Running:
