@@ -65,7 +65,7 @@ func (s *session) watchStatus(c *cli.Context) error {
 	defer tick.Stop()
 	for last := ""; ; {
 		var now strings.Builder
-		err := s.look("status", statusPatience, func(n *operation.Node) error {
+		err := s.look(ctx, "status", statusPatience, func(n *operation.Node) error {
 			limited, cancel := context.WithTimeout(ctx, statusLimit)
 			defer cancel()
 			st := observe.NodeStatus(limited, n)
