@@ -146,15 +146,19 @@ func late(s *Status, after time.Duration, last string) *HopelessError {
 			continue
 		}
 		e.Service, e.Detail, e.Next = name, x.LastError, logOf(name)
+		waits := e.Why
 		switch {
 		case x.State == service.Running && x.Restarts > 0:
-			e.Why = fmt.Sprintf("runs, started again %d times; %s", x.Restarts, e.Why)
+			e.Why = fmt.Sprintf("runs, started again %d times", x.Restarts)
 		case x.Restarts > 0:
 			e.Why = fmt.Sprintf("restarts again and again (%d times)", x.Restarts)
 		case x.State != service.Running:
 			e.Why = "is " + string(x.State)
 		default:
-			e.Why = "runs; " + e.Why
+			e.Why = "runs"
+		}
+		if x.State == service.Running {
+			e.Detail = strings.TrimSpace(waits + "\n" + e.Detail) // the first line is short
 		}
 	}
 	if e.Detail == "" {
