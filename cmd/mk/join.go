@@ -76,6 +76,11 @@ func (s *session) joinOptions(c *cli.Context) (operation.JoinOptions, error) {
 		p.Next = []string{"take the whole string that mk add-node prints", "or, knowing the risk: --skip-verify"}
 		return o, p
 	}
+	for _, t := range o.Taints {
+		if _, err := operation.ParseTaint(t); err != nil {
+			return o, usage("--taints: %v", err)
+		}
+	}
 	for _, kv := range c.StringSlice("labels") {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok || k == "" {

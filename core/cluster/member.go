@@ -42,6 +42,7 @@ type Member struct {
 	Joined    time.Time         `json:"joined,omitzero"`
 	Seen      time.Time         `json:"seen,omitzero"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Taints    []string          `json:"taints,omitempty"`
 
 	// Of a join under way:
 	Operation   string               `json:"operation,omitempty"`

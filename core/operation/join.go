@@ -27,7 +27,6 @@ type JoinOptions struct {
 	Name        string            `json:"name,omitempty"`
 	Address     string            `json:"address,omitempty"`
 	Worker      bool              `json:"worker,omitempty"`
-	NoVote      bool              `json:"noVote,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Taints      []string          `json:"taints,omitempty"`
 	NoBoot      bool              `json:"noBoot,omitempty"`
@@ -172,7 +171,7 @@ func (j *join) begin(ctx context.Context) error {
 	r := j.n.Record
 	request := peer.Begin{
 		Operation: j.r.Record.ID, Token: j.o.Token, NodeID: r.ID, Name: r.Name, Role: string(r.Role), Address: r.Address,
-		Addresses: r.Addresses, AgentPort: r.Network.AgentPort, NoVote: j.o.NoVote, Labels: j.o.Labels,
+		Addresses: r.Addresses, AgentPort: r.Network.AgentPort, Labels: j.o.Labels, Taints: j.o.Taints,
 		Versions: map[string]string{"mk": j.n.Version, "kubernetes": KubernetesVersion},
 	}
 	for {
@@ -255,7 +254,7 @@ func (j *join) member(ctx context.Context) error {
 			return plugin.Answer{}, err
 		}
 		answer, err := c.Join(ctx, clustering.JoinRequest{
-			Call: call, Node: facts, Server: j.begun.Server, Facts: j.begun.Facts, NoVote: j.o.NoVote,
+			Call: call, Node: facts, Server: j.begun.Server, Facts: j.begun.Facts,
 			Reservation: clustering.Reservation{ID: j.begun.Reservation, Role: facts.Role, BoundNames: j.begun.BoundNames, Until: j.begun.Until},
 		})
 		return answer, err

@@ -118,6 +118,14 @@ func (n *Node) checkBegin(who Caller, b peer.Begin) error {
 			return plugin.Errorf(plugin.BadArgument, "%.80q is not an address of a node", s)
 		}
 	}
+	if len(b.Labels) > 100 || len(b.Taints) > 100 {
+		return plugin.Errorf(plugin.BadArgument, "more than 100 labels or taints")
+	}
+	for _, t := range b.Taints {
+		if _, err := ParseTaint(t); err != nil {
+			return err
+		}
+	}
 	if b.Role != plugin.RoleWorker && b.Role != plugin.RoleControlPlane {
 		return plugin.Errorf(plugin.BadArgument, "the role %.40q is unknown", b.Role)
 	}
@@ -175,7 +183,7 @@ func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b p
 		return nil, fmt.Errorf("the clustering plugin has not decided")
 	}
 	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = b.NodeID, b.Role, b.Address, b.Addresses, b.AgentPort
-	m.Versions, m.Labels, m.State = b.Versions, b.Labels, cluster.Joining
+	m.Versions, m.Labels, m.Taints, m.State = b.Versions, b.Labels, b.Taints, cluster.Joining
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
 	if err := store.Put(ctx, m); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mk8s.io/mk/core/cluster"
@@ -170,6 +171,9 @@ func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if err != nil {
 		return err
 	}
+	if err := n.mark(ctx, store.Client, m); err != nil {
+		return err
+	}
 	t, _, err := n.Plugins.Tokens(ctx)
 	if err != nil {
 		return err
@@ -180,6 +184,41 @@ func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	m.State, m.Joined, m.Seen = cluster.Joined, n.Now().UTC(), n.Now().UTC()
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", "", "", time.Time{}, nil, false
 	return store.Put(ctx, m)
+}
+
+// mark gives a joiner's node the labels and taints that it was to have: not
+// all of them may a kubelet set itself.
+func (n *Node) mark(ctx context.Context, c *kube.Client, m *cluster.Member) error {
+	if len(m.Labels) > 0 {
+		if err := c.SetLabels(ctx, m.Name, m.Labels, nil); err != nil {
+			return plugin.Errorf(plugin.BadArgument, "%v", err)
+		}
+	}
+	var taints []kube.Taint
+	for _, text := range m.Taints {
+		t, err := ParseTaint(text)
+		if err != nil {
+			return err
+		}
+		taints = append(taints, t)
+	}
+	if len(taints) == 0 {
+		return nil
+	}
+	if err := c.SetTaints(ctx, m.Name, taints, nil); err != nil {
+		return plugin.Errorf(plugin.BadArgument, "%v", err)
+	}
+	return nil
+}
+
+// ParseTaint reads KEY[=VALUE]:EFFECT, as kubectl does.
+func ParseTaint(text string) (kube.Taint, error) {
+	pair, effect, ok := strings.Cut(text, ":")
+	key, value, _ := strings.Cut(pair, "=")
+	if !ok || key == "" || !slices.Contains([]string{"NoSchedule", "PreferNoSchedule", "NoExecute"}, effect) {
+		return kube.Taint{}, plugin.Errorf(plugin.BadArgument, "the taint %.100q is not KEY=VALUE:EFFECT, with NoSchedule, PreferNoSchedule or NoExecute", text)
+	}
+	return kube.Taint{Key: key, Value: value, Effect: effect}, nil
 }
 
 // ReleaseJoin takes back all that a joiner has here. One that has nothing is

@@ -45,9 +45,8 @@ type Begin struct {
 	AgentPort int               `json:"agentPort"`
 	Versions  map[string]string `json:"versions"`
 	Now       time.Time         `json:"now"`
-	NoVote    bool              `json:"noVote,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
-	Renew     bool              `json:"renew,omitempty"` // the node is a member; its certificates have ended
+	Taints    []string          `json:"taints,omitempty"` // KEY=VALUE:EFFECT
 }
 
 // Begun is what a joiner that was admitted needs.

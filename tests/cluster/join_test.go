@@ -56,7 +56,7 @@ func TestCluster(t *testing.T) {
 		joiner := m[i+1]
 		words := []string{"join", m[0].invite(), "--name", fmt.Sprintf("n%d", i+2)}
 		if role != "" {
-			words = append(words, role)
+			words = append(words, role, "--labels", "tier=edge", "--taints", "edge=yes:PreferNoSchedule", "--zone", "z1")
 		}
 		if i == 1 {
 			joinKilled(t, joiner, words)
@@ -64,6 +64,9 @@ func TestCluster(t *testing.T) {
 		t.Log(joiner.run("mk", words...))
 	}
 	nodesReady(t, m[1], len(m))
+	if out := m[0].kubectl("get", "nodes", "-l", "tier=edge,topology.kubernetes.io/zone=z1", "-o", "jsonpath={.items[*].spec.taints[?(@.key==\"edge\")].effect}"); out != "PreferNoSchedule PreferNoSchedule" {
+		t.Errorf("workers with their labels and taints: %q", out)
+	}
 	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a control-plane node leaves and comes back", func(t *testing.T) { comesBack(t, m[0], m[2], "n3") })
