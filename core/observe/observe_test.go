@@ -223,6 +223,10 @@ func TestHopeless(t *testing.T) {
 		seen []*Status
 		want string
 	}{
+		// Seen a minute apart: see below.
+		"twice in a minute": {[]*Status{{Services: crash(0, "")}, {Services: crash(1, "x")}, {Services: crash(3, "x")}}, "not ready: kubelite restarts again and again (3 times)"},
+		"once in a minute":  {[]*Status{{Services: crash(0, "")}, {Services: crash(1, "x")}, {Services: crash(2, "x")}}, ""},
+		"only before":       {[]*Status{{Services: crash(4, "x")}, {Services: crash(4, "x")}, {Services: crash(4, "x")}}, ""},
 		"stopped":           {[]*Status{{Stopped: true}}, "not ready: the node is stopped"},
 		"nothing":           {[]*Status{{}}, "not ready: no service runs"},
 		"supervisor silent": {[]*Status{{Silent: map[string]string{"services": "no answer"}}}, ""},
@@ -236,8 +240,8 @@ func TestHopeless(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			loops, got := map[string]loop{}, ""
-			for _, s := range c.seen {
-				if err := hopeless(s, loops); err != nil {
+			for i, s := range c.seen {
+				if err := hopeless(s, loops, time.Unix(1e9+60*int64(i), 0)); err != nil {
 					got = err.Error()
 				}
 			}

@@ -15,8 +15,13 @@ import (
 )
 
 // tooOften is how many restarts with one and the same error show that waiting
-// is of no use.
-const tooOften = 5
+// is of no use. Pauses between restarts grow to a minute, so a service that
+// has failed alike for longOften, and that more than once, shows it, too.
+const (
+	tooOften  = 5
+	again     = 2
+	longOften = 45 * time.Second
+)
 
 // logPatience is how long the end of a log may take to be read.
 const logPatience = 500 * time.Millisecond
@@ -58,7 +63,7 @@ func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) er
 		if ctx.Err() != nil { // what hung because of that says nothing
 			return lateWith(n, late(s, time.Since(began), last))
 		}
-		if err := hopeless(s, loops); err != nil {
+		if err := hopeless(s, loops, time.Now()); err != nil {
 			return err
 		}
 		if what := waitingFor(s); what != last {
@@ -76,13 +81,16 @@ func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) er
 	}
 }
 
-// loop is a service's error and since which restart it has been the same.
+// loop is a service's error, and since which restart and when it has been the
+// same; seen is the restarts that there were when it was first looked at.
 type loop struct {
-	line string
-	from int
+	line       string
+	from, seen int
+	since      time.Time
 }
 
-func hopeless(s *Status, loops map[string]loop) error {
+// hopeless is why waiting is of no use, or nil.
+func hopeless(s *Status, loops map[string]loop, now time.Time) error {
 	if why := s.Silent["disk"]; why != "" {
 		return &HopelessError{Why: why, Detail: "the disk of the node's folder is gone, or who serves it hangs", Next: "mk inspect"}
 	}
@@ -101,11 +109,14 @@ func hopeless(s *Status, loops map[string]loop) error {
 		if !known || x.Restarts < seen.from {
 			// Restarts count since a person started it: those before were
 			// not seen, and are taken to have ended like the last.
-			loops[x.Name] = loop{x.LastError, 0}
+			seen = loop{x.LastError, 0, x.Restarts, now}
 		} else if !sameError(seen.line, x.LastError) {
-			loops[x.Name] = loop{x.LastError, x.Restarts}
+			seen = loop{x.LastError, x.Restarts, x.Restarts, now}
 		}
-		if x.State != service.Running && x.Restarts-loops[x.Name].from >= tooOften {
+		loops[x.Name] = seen
+		often := x.Restarts-seen.from >= tooOften
+		long := x.Restarts-seen.seen >= again && now.Sub(seen.since) >= longOften
+		if x.State != service.Running && (often || long) {
 			return &HopelessError{Service: x.Name, Why: fmt.Sprintf("restarts again and again (%d times)", x.Restarts), Detail: x.LastError, Next: logOf(x.Name)}
 		}
 		if x.State == service.Failed {
