@@ -40,6 +40,9 @@ func (s *session) addNode() *cli.Command {
 			return s.open("add-node", func(n *operation.Node) error {
 				ctx, cancel := s.bounded(c)
 				defer cancel()
+				if s.global.dryRun {
+					return s.showPlan(&operation.Plan{Then: []string{"make a token"}})
+				}
 				invitation, err := n.Invite(ctx, o)
 				if err != nil {
 					return err

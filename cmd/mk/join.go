@@ -104,6 +104,10 @@ func (s *session) doJoin(c *cli.Context, o operation.JoinOptions) error {
 	if err := operation.Preflight(ctx, options, operation.StartOptions{Name: o.Name, Address: o.Address}); err != nil {
 		return err
 	}
+	if s.global.dryRun {
+		// What only the other side knows is not asked.
+		return s.showPlan(&operation.Plan{Then: operation.JoinSteps(o.Worker)})
+	}
 	n, err := operation.CreateNode(options)
 	if err != nil {
 		return err

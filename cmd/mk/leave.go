@@ -30,6 +30,10 @@ func (s *session) leave() *cli.Command {
 				if n.Record != nil {
 					name = n.Record.Name
 				}
+				if s.global.dryRun {
+					return s.showPlan(&operation.Plan{Then: []string{
+						"drain the node", "leave the datastore", "have the cluster forget " + name, "remove what is the cluster's from this machine"}})
+				}
 				if c.Bool("force") {
 					if err := s.agree("The node goes without being drained from a healthy cluster; data that only it holds is lost.", name); err != nil {
 						return err

@@ -18,6 +18,7 @@ import (
 	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/pluginhost"
 	"mk8s.io/mk/core/service"
@@ -222,6 +223,12 @@ func classifyMachine(err error) *problem {
 			return []string{"stop it, then: sudo mk start"}
 		}
 		return []string{f.Stop + "     then  sudo mk start"}
+	}
+	if e, ok := errors.AsType[*peer.WrongServerError](err); ok {
+		return &problem{Reason: string(peer.WrongServer), Message: "cannot join: " + e.Address + " is not the server of this connection string",
+			Why: "its key is " + e.Got + ", the string says " + e.Want +
+				". Either the string is older than the key, or from another cluster, or someone answers in its place",
+			Next: []string{"on the node that you mean: mk add-node"}, exit: exitFailed, state: unchanged}
 	}
 	if e, ok := errors.AsType[*operation.PortError](err); ok {
 		why := "the node needs it for " + e.For

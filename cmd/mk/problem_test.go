@@ -18,6 +18,7 @@ import (
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/pluginhost"
 	"mk8s.io/mk/core/service"
@@ -35,6 +36,7 @@ func messages(ctx context.Context) map[string]error {
 		"port-taken":         fmt.Errorf("start: %w", &operation.PortError{Port: 10250, For: "the kubelet", By: "/usr/bin/nginx (pid 12)"}),
 		"port-of-another":    fmt.Errorf("start: %w", &operation.PortError{Port: 16443, For: "the API server", By: "kubelite (pid 811)", Kubernetes: snap}),
 		"another-kubernetes": fmt.Errorf("start: %w", &operation.NeighbourError{Found: *snap}),
+		"wrong-server":       fmt.Errorf("join: %w", &peer.WrongServerError{Address: "10.0.0.4:25000", Got: strings.Repeat("9c", 32), Want: strings.Repeat("3a", 32)}),
 		"not-ready": fmt.Errorf("start: %w", &operation.NotReadyError{Service: "kubelite", State: "restarting", Restarts: 6,
 			LastError: `open /var/lib/mk/certs/server.key: no such file`, Err: context.DeadlineExceeded}),
 		"plugin-integrity": fmt.Errorf("ask certs/stepca: %w", &pluginhost.IntegrityError{

@@ -29,6 +29,10 @@ func (s *session) removeNode() *cli.Command {
 			return s.open("remove-node", func(n *operation.Node) error {
 				ctx, cancel := s.bounded(c)
 				defer cancel()
+				if s.global.dryRun {
+					return s.showPlan(&operation.Plan{Then: []string{
+						"drain " + o.Name, "take " + o.Name + " out of the datastore", "remove the object and rights of " + o.Name}})
+				}
 				if err := n.RemoveNode(ctx, o); err != nil {
 					return err
 				}

@@ -56,6 +56,9 @@ func (o Options) listen(ctx context.Context) error {
 		if n.Record == nil || n.Record.ClusterID == "" || n.Record.Stopped {
 			return operation.ErrNoNode
 		}
+		if err := n.Journal.SettleServed(); err != nil {
+			return err
+		}
 		keys = &pairs{cert: n.Root.Path, role: string(n.Record.Role)}
 		var err error
 		bind, err = n.AgentBind()
@@ -102,7 +105,6 @@ type server struct {
 
 // logger is what the server needs of a log.
 type logger interface {
-	Info(msg string, args ...any)
 	Error(msg string, args ...any)
 }
 
@@ -113,27 +115,13 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"status": "OK"})
 	})
-	mux.Handle("POST "+peer.BeginPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Begin) (any, error) {
-		return n.BeginJoin(ctx, who, in)
-	}))
-	mux.Handle("POST "+peer.SecretsPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Secrets) (any, error) {
-		return n.JoinSecrets(ctx, who, in)
-	}))
-	mux.Handle("POST "+peer.SignPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Sign) (any, error) {
-		return n.SignFor(ctx, who, in)
-	}))
-	mux.Handle("POST "+peer.CommitPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Ref) (any, error) {
-		return struct{}{}, n.CommitJoin(ctx, who, in)
-	}))
-	mux.Handle("POST "+peer.ReleasePath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Ref) (any, error) {
-		return struct{}{}, n.ReleaseJoin(ctx, who, in)
-	}))
-	mux.Handle("POST "+peer.LeavePath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Leave) (any, error) {
-		return struct{}{}, n.LetGo(ctx, who, in, false)
-	}))
-	mux.Handle("POST "+peer.DrainPath, handle(s, func(ctx context.Context, n *operation.Node, who operation.Caller, in peer.Leave) (any, error) {
-		return struct{}{}, n.LetGo(ctx, who, in, true)
-	}))
+	mux.Handle("POST "+peer.BeginPath, handle(s, (*operation.Node).BeginJoin))
+	mux.Handle("POST "+peer.SecretsPath, handle(s, (*operation.Node).JoinSecrets))
+	mux.Handle("POST "+peer.SignPath, handle(s, (*operation.Node).SignFor))
+	mux.Handle("POST "+peer.CommitPath, handle(s, done((*operation.Node).CommitJoin)))
+	mux.Handle("POST "+peer.ReleasePath, handle(s, done((*operation.Node).ReleaseJoin)))
+	mux.Handle("POST "+peer.LeavePath, handle(s, done((*operation.Node).LetGo)))
+	mux.Handle("POST "+peer.DrainPath, handle(s, done((*operation.Node).LetGoOfPods)))
 	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
 	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -142,8 +130,15 @@ func (s *server) routes() http.Handler {
 	return mux
 }
 
+// done is what has no answer but that it was done.
+func done[In any](do func(*operation.Node, context.Context, operation.Caller, In) error) func(*operation.Node, context.Context, operation.Caller, In) (struct{}, error) {
+	return func(n *operation.Node, ctx context.Context, who operation.Caller, in In) (struct{}, error) {
+		return struct{}{}, do(n, ctx, who, in)
+	}
+}
+
 // handle decodes a request, asks the node, and answers.
-func handle[In any](s *server, do func(context.Context, *operation.Node, operation.Caller, In) (any, error)) http.Handler {
+func handle[In, Out any](s *server, do func(*operation.Node, context.Context, operation.Caller, In) (Out, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -156,10 +151,10 @@ func handle[In any](s *server, do func(context.Context, *operation.Node, operati
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
 		defer cancel()
-		var out any
+		var out Out
 		err = s.node.with(func(n *operation.Node) error {
 			var err error
-			out, err = do(ctx, n, s.caller(r), in)
+			out, err = do(n, ctx, s.caller(r), in)
 			return err
 		})
 		if err != nil {
@@ -209,7 +204,7 @@ func (s *server) plugin(w http.ResponseWriter, r *http.Request) {
 		if err := n.Known(ctx, s.caller(r), r.Header.Get(peer.OperationHeader)); err != nil {
 			return err
 		}
-		return n.PluginArchive(ctx, r.PathValue("digest"), w)
+		return n.PluginArchive(r.PathValue("digest"), w)
 	})
 	if err != nil {
 		s.problem(w, r, err)

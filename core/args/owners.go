@@ -134,33 +134,6 @@ func (f *File) UnsetOwned(owner, name string) (bool, error) {
 	return true, nil
 }
 
-// Owner is who set an option as it stands; empty for people and for mk.
-func (f *File) Owner(name string) string {
-	if f.owners == nil {
-		return ""
-	}
-	layers := f.noticed(name)
-	if len(layers) == 0 {
-		return ""
-	}
-	return layers[len(layers)-1].Owner
-}
-
-// Owned lists the options that an owner has set in this file.
-func (f *File) Owned(owner string) []string {
-	if f.owners == nil || owner == "" {
-		return nil
-	}
-	var out []string
-	for name, layers := range f.owners.services[f.service] {
-		if slices.ContainsFunc(layers, func(l layer) bool { return l.Owner == owner }) {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
 // noticed is a copy of an option's layers, with one on top for what a person
 // has made of it since the last one.
 func (f *File) noticed(name string) []layer {
@@ -199,30 +172,6 @@ func (o *Owners) set(service, name string, layers []layer) {
 		o.services[service] = map[string][]layer{}
 	}
 	o.services[service][name] = layers
-}
-
-// Services lists the services in whose files an owner has set something.
-func (o *Owners) Services(owner string) []string {
-	var out []string
-	for service := range o.services {
-		f := File{owners: o, service: service}
-		if len(f.Owned(owner)) > 0 {
-			out = append(out, service)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// Clone is a copy that shares nothing, to plan a change on.
-func (o *Owners) Clone() *Owners {
-	out := &Owners{}
-	for service, names := range o.services {
-		for name, layers := range names {
-			out.set(service, name, slices.Clone(layers))
-		}
-	}
-	return out
 }
 
 // Marshal is the document to store; the same record gives the same bytes.

@@ -44,9 +44,13 @@ type Member struct {
 	Labels    map[string]string `json:"labels,omitempty"`
 	Taints    []string          `json:"taints,omitempty"`
 
+	// Keys are the fingerprints of the agent's keys that were certified for
+	// this node by another; empty on a node that certifies its own.
+	Keys []string `json:"keys,omitempty"`
+
 	// Of a join under way:
 	Operation   string               `json:"operation,omitempty"`
-	Key         string               `json:"key,omitempty"` // fingerprint of the joiner's key
+	Key         string               `json:"key,omitempty"` // fingerprint of the joiner's key; stays
 	Reservation string               `json:"reservation,omitempty"`
 	Server      string               `json:"server,omitempty"` // the node that serves it
 	Until       time.Time            `json:"until,omitzero"`

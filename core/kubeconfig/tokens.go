@@ -112,12 +112,3 @@ func (t Token) check() error {
 	}
 	return nil
 }
-
-// Lookup is the first token of a user.
-func Lookup(tokens []Token, user string) (Token, bool) {
-	i := slices.IndexFunc(tokens, func(t Token) bool { return t.User == user })
-	if i < 0 {
-		return Token{}, false
-	}
-	return tokens[i], true
-}

@@ -25,10 +25,10 @@ func (rec *Record) Check() error {
 	if rec.Schema < max(1, RecordSchema-1) || rec.Schema > RecordSchema {
 		add("schema", "%d is not one that this mk knows", rec.Schema)
 	}
-	if !validID(rec.ID) {
+	if !ValidID(rec.ID) {
 		add("id", "%q is not a uuid in lower case", rec.ID)
 	}
-	if rec.ClusterID != "" && !validID(rec.ClusterID) {
+	if rec.ClusterID != "" && !ValidID(rec.ClusterID) {
 		add("clusterID", "%q is not a uuid in lower case", rec.ClusterID)
 	}
 	if err := CheckName(rec.Name); err != nil {
@@ -113,7 +113,8 @@ func notNameRune(c rune) bool {
 	return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9')
 }
 
-func validID(s string) bool {
+// ValidID reports whether s has the form of NewID.
+func ValidID(s string) bool {
 	if len(s) != 36 {
 		return false
 	}

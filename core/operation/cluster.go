@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/node"
@@ -19,6 +22,21 @@ import (
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
 )
+
+// strategy is the active clustering plugin, and the facts of this node that
+// its questions carry.
+func (n *Node) strategy(ctx context.Context) (clustering.Plugin, plugin.Identity, plugin.Node, error) {
+	c, who, err := n.Plugins.Clustering(ctx)
+	if err != nil {
+		return nil, who, plugin.Node{}, err
+	}
+	grants, err := n.grantsOf(who)
+	if err != nil {
+		return nil, who, plugin.Node{}, err
+	}
+	facts, err := n.Facts(ctx, grants)
+	return c, who, facts, err
+}
 
 // InviteOptions say whom to invite.
 type InviteOptions struct {
@@ -37,15 +55,7 @@ func (n *Node) Invite(ctx context.Context, o InviteOptions) (clustering.Invitati
 	if err != nil {
 		return clustering.Invitation{}, err
 	}
-	c, who, err := n.Plugins.Clustering(ctx)
-	if err != nil {
-		return clustering.Invitation{}, err
-	}
-	grants, err := n.grantsOf(who)
-	if err != nil {
-		return clustering.Invitation{}, err
-	}
-	facts, err := n.Facts(ctx, grants)
+	c, _, facts, err := n.strategy(ctx)
 	if err != nil {
 		return clustering.Invitation{}, err
 	}
@@ -59,8 +69,7 @@ func (n *Node) Invite(ctx context.Context, o InviteOptions) (clustering.Invitati
 	})
 }
 
-// fingerprint is what joiners pin: the key of the agent's certificate, or,
-// where MicroK8s' clients are let in, the certificate, as they do.
+// fingerprint is what joiners pin: the key of the agent's certificate.
 func (n *Node) fingerprint() (string, error) {
 	data, err := n.Root.ReadFile("certs/server.crt")
 	if err != nil {
@@ -69,9 +78,6 @@ func (n *Node) fingerprint() (string, error) {
 	cert, err := pki.ParseCertificate(data)
 	if err != nil {
 		return "", err
-	}
-	if v, err := n.Settings.Get("accept-microk8s"); err == nil && v.Value == "true" {
-		return peer.CertificateFingerprint(cert), nil
 	}
 	return peer.Fingerprint(cert), nil
 }
@@ -119,11 +125,18 @@ func (n *Node) writeMember(ctx context.Context) error {
 
 // Members are the records of the cluster's nodes.
 func (n *Node) Members(ctx context.Context) ([]*cluster.Member, error) {
+	_, all, err := n.records(ctx)
+	return all, err
+}
+
+// records are those of the cluster's nodes, and where they are written.
+func (n *Node) records(ctx context.Context) (cluster.Members, []*cluster.Member, error) {
 	store, err := n.members()
 	if err != nil {
-		return nil, err
+		return store, nil, err
 	}
-	return store.List(ctx)
+	all, err := store.List(ctx)
+	return store, all, err
 }
 
 // datastoreMembers are the datastore's members just now.
@@ -147,14 +160,42 @@ func (n *Node) datastoreMembers(ctx context.Context) ([]clustering.Member, error
 // after the other, until one answers: as this node, to whoever the cluster's
 // authority signed.
 func (n *Node) AskControlPlane(ctx context.Context, path string, in, out any) error {
-	data, err := n.Root.ReadFile(agentsFile)
+	agents, err := n.agents()
 	if err != nil {
 		return err
 	}
-	var agents []string
-	if err := json.Unmarshal(data, &agents); err != nil {
-		return fmt.Errorf("%s: %w", n.Root.Path(agentsFile), err)
+	return n.askAgents(ctx, agents, path, in, out)
+}
+
+// agents are those of the control-plane nodes: as they were when this node
+// joined, and where the API servers are now.
+func (n *Node) agents() ([]string, error) {
+	data, err := n.Root.ReadFile(agentsFile)
+	if err != nil {
+		return nil, err
 	}
+	var out []string
+	if err := json.Unmarshal(data, &out); err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Root.Path(agentsFile), err)
+	}
+	if data, err = n.Root.ReadFile(apiproxy.ListFile); err != nil {
+		return nil, err
+	}
+	now, err := apiproxy.ParseList(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Root.Path(apiproxy.ListFile), err)
+	}
+	for _, a := range now {
+		if agent := net.JoinHostPort(a.Addr().String(), strconv.Itoa(n.Record.Network.AgentPort)); !slices.Contains(out, agent) {
+			out = append(out, agent)
+		}
+	}
+	return out, nil
+}
+
+// askAgents asks one agent after the other until one has done it. What one
+// refuses another may do: it may have left, or its datastore may be slow.
+func (n *Node) askAgents(ctx context.Context, agents []string, path string, in, out any) error {
 	var errs []error
 	for _, address := range agents {
 		c, err := n.PeerAt(address)
@@ -163,10 +204,10 @@ func (n *Node) AskControlPlane(ctx context.Context, path string, in, out any) er
 		}
 		err = c.Call(ctx, path, in, out)
 		c.Close()
-		if err == nil || !errors.Is(err, peer.Unreachable) {
-			return err
+		if err == nil {
+			return nil
 		}
-		errs = append(errs, err)
+		errs = append(errs, fmt.Errorf("%s: %w", address, err))
 	}
 	return errors.Join(errs...)
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/node"
@@ -34,6 +36,9 @@ type JoinOptions struct {
 	Token string `json:"-"`
 }
 
+// commitLimit is how long the cluster may take to hear that a node is Ready.
+const commitLimit = 2 * time.Minute
+
 // The joiner's own files of a join under way; they go when it ends.
 const (
 	joinFolder = "var/join"
@@ -42,14 +47,16 @@ const (
 	joinBegun  = joinFolder + "/begun.json"
 	joinSealed = joinFolder + "/seal.key"
 	joinArgs   = joinFolder + "/args.json"
+	joinList   = joinFolder + "/plugins.json" // the list of plugins from before
+	pluginList = "plugins/lock.json"
 )
 
 // agentsFile is where a worker finds the control plane's agents: a list of
 // host:port, JSON.
 const agentsFile = "var/kubernetes/agents.json"
 
-// ErrMember says that this node has a cluster already.
-var ErrMember = errors.New("this node belongs to a cluster")
+// IsMember is the reason of a join on a node that has a cluster already.
+const IsMember plugin.Reason = "IS_MEMBER"
 
 // join is a join under way, on the joiner.
 type join struct {
@@ -65,7 +72,8 @@ type join struct {
 // both sides as they were.
 func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 	if n.Record != nil && n.Record.ClusterID != "" {
-		return ErrMember
+		return &plugin.Error{Reason: IsMember, Message: "this node belongs to a cluster already",
+			Next: "mk leave, or, where the cluster is this node alone: mk reset --all"}
 	}
 	r, err := n.Journal.Begin(ctx, "join", o)
 	if err != nil {
@@ -94,29 +102,47 @@ func sameJoin(rec *Record, o JoinOptions) error {
 	return nil
 }
 
+// joinStep is one step of a join; a worker takes not all of them.
+type joinStep struct {
+	name   string
+	worker bool
+	do     func(*join, context.Context) error
+}
+
+func joinSteps(worker bool) []joinStep {
+	all := []joinStep{
+		{"find out name and addresses", true, (*join).identify},
+		{"ask to join", true, (*join).begin},
+		{"install the plugins", false, (*join).plugins},
+		{"take over the cluster's keys", false, (*join).keys},
+		{"become a member", true, (*join).member},
+		{"start the services", true, (*join).start},
+		{"wait for the node", true, (*join).ready},
+		{"tell the cluster", true, (*join).commit},
+	}
+	return slices.DeleteFunc(all, func(s joinStep) bool { return worker && !s.worker })
+}
+
+// JoinSteps are the names of the steps that a join takes.
+func JoinSteps(worker bool) []string {
+	var out []string
+	for _, s := range joinSteps(worker) {
+		out = append(out, s.name)
+	}
+	return out
+}
+
+func (j *join) start(ctx context.Context) error {
+	return j.n.startServices(ctx, StartOptions{NoBoot: j.o.NoBoot})
+}
+
 func (j *join) run(ctx context.Context) error {
 	if err := j.connect(); err != nil {
 		return err
 	}
 	defer j.client.Close()
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"find out name and addresses", j.identify},
-		{"ask to join", j.begin},
-		{"install the plugins", j.plugins},
-		{"take over the cluster's keys", j.keys},
-		{"become a member", j.member},
-		{"start the services", func(ctx context.Context) error { return j.n.startServices(ctx, StartOptions{NoBoot: j.o.NoBoot}) }},
-		{"wait for the node", j.ready},
-		{"tell the cluster", j.commit},
-	}
-	for _, s := range steps {
-		if j.o.Worker && (s.name == "install the plugins" || s.name == "take over the cluster's keys") {
-			continue
-		}
-		if err := j.r.Step(ctx, s.name, s.do); err != nil {
+	for _, s := range joinSteps(j.o.Worker) {
+		if err := j.r.Step(ctx, s.name, func(ctx context.Context) error { return s.do(j, ctx) }); err != nil {
 			return err
 		}
 	}
@@ -171,7 +197,7 @@ func (j *join) begin(ctx context.Context) error {
 	r := j.n.Record
 	request := peer.Begin{
 		Operation: j.r.Record.ID, Token: j.o.Token, NodeID: r.ID, Name: r.Name, Role: string(r.Role), Address: r.Address,
-		Addresses: r.Addresses, AgentPort: r.Network.AgentPort, Labels: j.o.Labels, Taints: j.o.Taints,
+		Addresses: r.Addresses, AgentPort: j.n.agentPort(), Labels: j.o.Labels, Taints: j.o.Taints,
 		Versions: map[string]string{"mk": j.n.Version, "kubernetes": KubernetesVersion},
 	}
 	for {
@@ -192,9 +218,9 @@ func (j *join) begin(ctx context.Context) error {
 
 // accept takes over what the cluster answered.
 func (j *join) accept(begun *peer.Begun) error {
-	r, w := j.n.Record, begun.Network
-	r.Network.PodCIDR, r.Network.ServiceCIDR, r.Network.DNS = w.PodCIDR, w.ServiceCIDR, w.DNS
-	r.Network.Domain, r.Network.APIPort, r.Network.CNI = w.Domain, w.APIPort, w.CNI
+	r, own := j.n.Record, j.n.Record.Network.AgentPort
+	r.Network, r.Addresses = begun.Network, begun.Addresses
+	r.Network.AgentPort = own
 	if j.o.Worker {
 		r.Auth = node.X509
 	} else {
@@ -234,15 +260,7 @@ func (j *join) member(ctx context.Context) error {
 	if err := j.n.ensureManager(ctx); err != nil {
 		return err
 	}
-	c, who, err := j.n.Plugins.Clustering(ctx)
-	if err != nil {
-		return err
-	}
-	grants, err := j.n.grantsOf(who)
-	if err != nil {
-		return err
-	}
-	facts, err := j.n.Facts(ctx, grants)
+	c, who, facts, err := j.n.strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -314,6 +332,18 @@ func (j *join) ready(ctx context.Context) error {
 	return nil
 }
 
+// commit tells the cluster that the node is Ready. An answer that is lost is
+// asked for again: what succeeded is not to be taken back.
 func (j *join) commit(ctx context.Context) error {
-	return j.client.Call(ctx, peer.CommitPath, peer.Ref{Operation: j.r.Record.ID}, nil)
+	ctx, cancel := context.WithTimeout(ctx, commitLimit)
+	defer cancel()
+	for {
+		err := j.client.Call(ctx, peer.CommitPath, peer.Ref{Operation: j.r.Record.ID}, nil)
+		if err == nil || !errors.Is(err, peer.Unreachable) {
+			return err
+		}
+		if j.r.wait(ctx, &plugin.NotYet{RetryAfter: time.Second, WaitingFor: err.Error()}) != nil {
+			return err
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"slices"
 	"time"
 
 	"mk8s.io/mk/core/node"
@@ -62,9 +61,16 @@ func (j *join) connect() error {
 	return j.remember()
 }
 
-// noteArgs keeps the names of the args files that people wrote before the
-// join: they stay if it is taken back.
+// noteArgs keeps what people made before the join, the names of args files and
+// the list of plugins: it stays if the join is taken back.
 func (j *join) noteArgs(p node.Perm) error {
+	list, err := j.n.Root.ReadFile(pluginList)
+	if err == nil {
+		err = j.n.Root.WriteFile(joinList, list, p)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	entries, err := j.n.Root.ReadDir("args")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -80,6 +86,19 @@ func (j *join) noteArgs(p node.Perm) error {
 	return j.n.Root.WriteFile(joinArgs, data, p)
 }
 
+// dropPlugins takes the plugins' folder back to what it was: their state, in
+// which the cluster's keys may be, always goes.
+func (j *join) dropPlugins() error {
+	list, err := j.n.Root.ReadFile(joinList)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j.n.Root.RemoveAll("plugins")
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(j.n.Root.RemoveAll("plugins/state"), j.n.Root.WriteFile(pluginList, list, j.n.Root.Secret()))
+}
+
 // dropArgs removes the args files that the join wrote.
 func (j *join) dropArgs() error {
 	data, err := j.n.Root.ReadFile(joinArgs)
@@ -90,17 +109,7 @@ func (j *join) dropArgs() error {
 	if err := json.Unmarshal(data, &keep); err != nil {
 		return fmt.Errorf("read which args files were there: %w", err)
 	}
-	entries, err := j.n.Root.ReadDir("args")
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		if !slices.Contains(keep, e.Name()) {
-			errs = append(errs, j.n.Root.RemoveAll("args/"+e.Name()))
-		}
-	}
-	return errors.Join(errs...)
+	return j.n.removeAllBut("args", keep...)
 }
 
 // plugins puts the cluster's plugins into the store and makes them active.
@@ -229,14 +238,8 @@ func (j *join) undo(ctx context.Context) error {
 	if j.n.Record != nil {
 		errs = append(errs, j.n.stopServices(ctx), j.n.clearRemains(ctx))
 	}
-	errs = append(errs, j.dropArgs())
-	entries, err := j.n.Root.ReadDir(".")
-	errs = append(errs, err)
-	for _, e := range entries {
-		if !slices.Contains([]string{"var", "settings.yaml", "args"}, e.Name()) {
-			errs = append(errs, j.n.Root.RemoveAll(e.Name()))
-		}
-	}
+	errs = append(errs, j.dropArgs(), j.dropPlugins())
+	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
 	for _, name := range []string{joinFolder, "var/kubernetes", "var/certs", "var/lib"} {
 		errs = append(errs, j.n.Root.RemoveAll(name))
 	}

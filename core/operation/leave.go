@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"time"
 
@@ -35,15 +36,15 @@ const (
 // Leave takes this node out of its cluster and leaves nothing of the cluster
 // on it. One that was interrupted is gone on with; half-joined nodes leave too.
 func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
-	half, err := n.halfJoined()
+	open, err := n.Journal.Open()
 	if err != nil {
 		return err
 	}
-	if n.Record == nil && half == nil {
-		return ErrNoNode
+	if open != nil && open.Verb == "join" {
+		return n.giveUpJoin(ctx, open)
 	}
-	if half != nil {
-		return n.giveUpJoin(ctx, half)
+	if n.Record == nil {
+		return ErrNoNode
 	}
 	r, err := n.Journal.Begin(ctx, "leave", o)
 	if err != nil {
@@ -58,21 +59,16 @@ func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
 	return n.Root.RemoveAll(leaveFile)
 }
 
-// halfJoined is a join that stands open, or nil.
-func (n *Node) halfJoined() (*Record, error) {
-	open, err := n.Journal.Open()
-	if err != nil || open == nil || open.Verb != "join" {
-		return nil, err
-	}
-	return open, nil
-}
-
 // giveUpJoin takes a join back that was interrupted: on both sides where the
 // cluster answers, else here; there it ends with its lease.
 func (n *Node) giveUpJoin(ctx context.Context, open *Record) error {
 	var o JoinOptions
 	if err := json.Unmarshal(open.Params, &o); err != nil {
 		return fmt.Errorf("read change %d: %w", open.Number, err)
+	}
+	if open.Forward {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node votes in the datastore already: its join only goes forward",
+			Next: "mk join, with the same string; then mk leave"}
 	}
 	r, err := n.Journal.Begin(ctx, "join", o)
 	if err != nil {
@@ -204,20 +200,7 @@ func (n *Node) askAny(ctx context.Context, path string, in any) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, address := range l.Agents {
-		c, err := n.PeerAt(address)
-		if err != nil {
-			return err
-		}
-		err = c.Call(ctx, path, in, nil)
-		c.Close()
-		if err == nil {
-			return nil
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return n.askAgents(ctx, l.Agents, path, in, nil)
 }
 
 // leaveDatastore has the strategy take this node's member out.
@@ -226,15 +209,7 @@ func (n *Node) leaveDatastore(ctx context.Context, r *Run, o LeaveOptions) error
 	if err != nil {
 		return err
 	}
-	c, who, err := n.Plugins.Clustering(ctx)
-	if err != nil {
-		return err
-	}
-	grants, err := n.grantsOf(who)
-	if err != nil {
-		return err
-	}
-	facts, err := n.Facts(ctx, grants)
+	c, who, facts, err := n.strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -261,27 +236,26 @@ func (n *Node) wipeCluster(ctx context.Context) error {
 	if err := n.clearRemains(ctx); err != nil {
 		return err
 	}
-	entries, err := n.Root.ReadDir(".")
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, e := range entries {
-		if !slices.Contains([]string{"var", "settings.yaml", "node.json"}, e.Name()) {
-			errs = append(errs, n.Root.RemoveAll(e.Name()))
-		}
-	}
-	inside, err := n.Root.ReadDir("var")
-	errs = append(errs, err)
-	for _, e := range inside {
-		if !slices.Contains([]string{"journal", "lock", "log"}, e.Name()) {
-			errs = append(errs, n.Root.RemoveAll("var/"+e.Name()))
-		}
+	errs := []error{
+		n.removeAllBut(".", "var", "settings.yaml", "node.json"),
+		n.removeAllBut("var", "journal", "lock", "log"),
 	}
 	for _, name := range []string{"clustered.lock", "ha-cluster", "lite.lock", "no-etcd", "stopped.lock"} {
 		errs = append(errs, n.Root.RemoveAll("var/lock/"+name))
 	}
 	return errors.Join(append(errs, n.Root.RemoveAll("node.json"))...)
+}
+
+// removeAllBut removes what lies in a folder, but for some of it.
+func (n *Node) removeAllBut(folder string, keep ...string) error {
+	entries, err := n.Root.ReadDir(folder)
+	errs := []error{err}
+	for _, e := range entries {
+		if !slices.Contains(keep, e.Name()) {
+			errs = append(errs, n.Root.RemoveAll(path.Join(folder, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // forgetAll has every active plugin drop what belongs to the cluster. What it
@@ -342,6 +316,9 @@ func (n *Node) removeNode(ctx context.Context, r *Run, o RemoveOptions) error {
 	}
 	known := slices.ContainsFunc(members, func(d clustering.Member) bool { return d.Name == o.Name })
 	if m == nil && !known && err != nil {
+		if len(r.Record.Steps) > 0 {
+			return nil // gone, and only the end of this operation was not noted
+		}
 		return plugin.Errorf(plugin.BadArgument, "there is no node %s in this cluster", o.Name)
 	}
 	if err == nil && !object.Ready && !o.Force {
@@ -358,19 +335,15 @@ func (n *Node) removeNode(ctx context.Context, r *Run, o RemoveOptions) error {
 		}
 	}
 	if known || (m != nil && m.Role == plugin.RoleControlPlane) {
-		if err := r.Step(ctx, "take it out of the datastore", func(ctx context.Context) error { return n.removeMember(ctx, r, o, m, members) }); err != nil {
+		if err := r.Step(ctx, "take "+o.Name+" out of the datastore", func(ctx context.Context) error { return n.removeMember(ctx, r, o, m, members) }); err != nil {
 			return err
 		}
 	}
-	return r.Step(ctx, "remove its object and rights", func(ctx context.Context) error { return n.ForgetNode(ctx, o.Name) })
+	return r.Step(ctx, "remove the object and rights of "+o.Name, func(ctx context.Context) error { return n.ForgetNode(ctx, o.Name) })
 }
 
 func (n *Node) removeMember(ctx context.Context, r *Run, o RemoveOptions, m *cluster.Member, members []clustering.Member) error {
-	c, who, err := n.Plugins.Clustering(ctx)
-	if err != nil {
-		return err
-	}
-	facts, err := n.Facts(ctx, plugin.Grants{})
+	c, who, facts, err := n.strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -378,7 +351,7 @@ func (n *Node) removeMember(ctx context.Context, r *Run, o RemoveOptions, m *clu
 	if m != nil {
 		target.Address, target.Addresses = m.Address, m.Addresses
 	}
-	return r.Ask(ctx, "remove", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
+	return r.Ask(ctx, "remove "+o.Name, who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
 		return c.Remove(ctx, clustering.RemoveRequest{Call: call, Node: facts, Target: target, Members: members, Force: o.Force})
 	}, nil)
 }
@@ -399,18 +372,37 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	return store.Delete(ctx, m)
 }
 
-// LetGo does for a member that leaves what it cannot do itself.
-func (n *Node) LetGo(ctx context.Context, who Caller, in peer.Leave, drain bool) error {
-	store, err := n.members()
+// LetGo does for a member that leaves what it cannot do itself: its object and
+// record go.
+func (n *Node) LetGo(ctx context.Context, who Caller, in peer.Leave) error {
+	if _, err := n.speaker(ctx, who, in); err != nil {
+		return err
+	}
+	return n.ForgetNode(ctx, who.Member)
+}
+
+// LetGoOfPods moves the pods of a member that leaves elsewhere.
+func (n *Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error {
+	store, err := n.speaker(ctx, who, in)
 	if err != nil {
 		return err
 	}
-	// A control-plane node that has left the datastore may come a second time.
+	return drained(ctx, store.Client, who.Member, n.detail)
+}
+
+// speaker refuses whoever does not speak for itself. A node without a record
+// is no stranger: one that has left may come a second time.
+func (n *Node) speaker(ctx context.Context, who Caller, in peer.Leave) (cluster.Members, error) {
+	store, err := n.members()
+	if err != nil {
+		return store, err
+	}
 	if who.Member == "" || in.Node != who.Member {
-		return plugin.Errorf(NotAllowed, "a node speaks for itself only")
+		return store, plugin.Errorf(NotAllowed, "a node speaks for itself only")
 	}
-	if drain {
-		return drained(ctx, store.Client, who.Member, n.detail)
+	m, err := store.Get(ctx, who.Member)
+	if err == nil && m != nil && !speaks(m, who) {
+		err = plugin.Errorf(NotAllowed, "the name %s is another node's now", who.Member)
 	}
-	return n.ForgetNode(ctx, who.Member)
+	return store, err
 }

@@ -27,7 +27,7 @@ const (
 )
 
 // PluginArchive is a plugin of this node's store, as a tar archive.
-func (n *Node) PluginArchive(ctx context.Context, digest string, w io.Writer) error {
+func (n *Node) PluginArchive(digest string, w io.Writer) error {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return err
@@ -36,29 +36,7 @@ func (n *Node) PluginArchive(ctx context.Context, digest string, w io.Writer) er
 		return plugin.Errorf(plugin.NotPossible, "no plugin with the digest %.80q is installed", digest)
 	}
 	t := tar.NewWriter(w)
-	dir := os.DirFS(n.Dir.StorePath(digest))
-	err = fs.WalkDir(dir, ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		data, err := fs.ReadFile(dir, name)
-		if err != nil {
-			return err
-		}
-		if err := t.WriteHeader(&tar.Header{Name: name, Mode: int64(info.Mode().Perm()), Size: int64(len(data)), Typeflag: tar.TypeReg}); err != nil {
-			return err
-		}
-		_, err = t.Write(data)
-		return err
-	})
-	if err = errors.Join(err, t.Close()); err != nil {
+	if err := errors.Join(t.AddFS(os.DirFS(n.Dir.StorePath(digest))), t.Close()); err != nil {
 		return fmt.Errorf("pack the plugin %s: %w", digest, err)
 	}
 	return nil
@@ -101,6 +79,9 @@ func unpackPlugin(root *node.Root, data []byte) error {
 			return err
 		}
 		name := path.Clean(h.Name)
+		if h.Typeflag == tar.TypeDir {
+			continue // files make theirs
+		}
 		switch {
 		case h.Typeflag != tar.TypeReg || !filepath.IsLocal(name) || strings.Contains(name, "\x00"):
 			return fmt.Errorf("%.100q is not a file of a plugin", h.Name)

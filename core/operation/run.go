@@ -83,6 +83,24 @@ func (j *Journal) serve(verb, id string) (*Run, error) {
 	return r, saveRecord(j.Root, rec)
 }
 
+// SettleServed ends the records of what an agent that was killed did for other
+// nodes: they ask again. The agent that serves calls it before it does.
+func (j *Journal) SettleServed() error {
+	all, err := Records(j.Root)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range all {
+		if !r.Served || r.State != Open {
+			continue
+		}
+		r.State, r.Ended, r.Error = Failed, j.Now().UTC(), "it was interrupted; the other node asks again"
+		errs = append(errs, saveRecord(j.Root, r))
+	}
+	return errors.Join(errs...)
+}
+
 // hold takes the operation lock without beginning anything.
 func (j *Journal) hold(ctx context.Context) (release func() error, err error) {
 	l, err := lock.Acquire(ctx, j.Root.Locks(), lock.Operation, j.Owner, j.Waiting)

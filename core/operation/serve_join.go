@@ -67,13 +67,16 @@ func (n *Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.B
 		return nil, err
 	}
 	held, err := t.Reserve(ctx, tokens.ReserveRequest{
-		Call: plugin.Call{OperationID: b.Operation + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: joinLease,
+		Call: plugin.Call{OperationID: b.Operation + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: tokenLease,
 		Claimant: tokens.Claimant{KeyFingerprint: who.Key, Name: b.Name, Address: b.Address},
 	})
 	if err != nil {
 		return nil, tokenProblem(err, b.Token)
 	}
-	begun, err := n.admit(ctx, store, who, b, held)
+	var begun *peer.Begun
+	if err = within(b, held); err == nil {
+		begun, err = n.admit(ctx, store, who, b, held)
+	}
 	if err == nil {
 		return begun, nil
 	}
@@ -118,34 +121,16 @@ func (n *Node) checkBegin(who Caller, b peer.Begin) error {
 			return plugin.Errorf(plugin.BadArgument, "%.80q is not an address of a node", s)
 		}
 	}
-	if len(b.Labels) > 100 || len(b.Taints) > 100 {
-		return plugin.Errorf(plugin.BadArgument, "more than 100 labels or taints")
-	}
-	for _, t := range b.Taints {
-		if _, err := ParseTaint(t); err != nil {
-			return err
-		}
+	if err := checkMarks(b); err != nil {
+		return err
 	}
 	if b.Role != plugin.RoleWorker && b.Role != plugin.RoleControlPlane {
 		return plugin.Errorf(plugin.BadArgument, "the role %.40q is unknown", b.Role)
 	}
-	if len(b.Addresses) > 200 || b.AgentPort < 1 || b.AgentPort > 65535 || !validOperation(b.Operation) {
+	if len(b.Addresses) > 200 || b.AgentPort < 1 || b.AgentPort > 65535 || !node.ValidID(b.Operation) {
 		return plugin.Errorf(plugin.BadArgument, "the request to join is not whole")
 	}
 	return nil
-}
-
-// validOperation holds the id of another node's operation to the form of ours.
-func validOperation(id string) bool {
-	if len(id) != 36 {
-		return false
-	}
-	for _, c := range id {
-		if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 func (n *Node) members() (cluster.Members, error) {
@@ -155,18 +140,18 @@ func (n *Node) members() (cluster.Members, error) {
 
 // admit asks the strategy, notes the joiner, and answers what it needs.
 func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b peer.Begin, held tokens.Reservation) (*peer.Begun, error) {
-	m, err := n.free(ctx, store, who, b)
+	m, others, err := n.free(ctx, store, who, b)
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := n.Plugins.Clustering(ctx)
+	if b.Addresses, err = ownAddresses(b, n.Record.Network.PodCIDR, n.Record.Network.ServiceCIDR, others); err != nil {
+		return nil, err
+	}
+	c, _, facts, err := n.strategy(ctx)
 	if err != nil {
 		return nil, err
 	}
-	facts, err := n.Facts(ctx, plugin.Grants{})
-	if err != nil {
-		return nil, err
-	}
+	facts.Files = nil // they are answered to the joiner
 	reservation := clustering.Reservation{ID: held.ID, Role: held.Role, BoundNames: held.BoundNames, Until: held.Until}
 	verdict, err := c.Admit(ctx, clustering.AdmitRequest{
 		Call: plugin.Call{OperationID: b.Operation + "/admit"}, Node: facts, Reservation: reservation,
@@ -198,6 +183,7 @@ func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b p
 		return nil, err
 	}
 	begun.Reservation, begun.Until, begun.BoundNames, begun.Facts = held.ID, held.Until, held.BoundNames, verdict.Admitted.Facts
+	begun.Addresses = b.Addresses
 	return begun, nil
 }
 
@@ -225,51 +211,51 @@ func (n *Node) electLeaders(ctx context.Context, c *kube.Client) error {
 	return c.WaitReady(ctx, n.detail)
 }
 
-// free finds the record that a joiner may write: none yet, or its own.
-func (n *Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (*cluster.Member, error) {
+// free finds the record that a joiner may write, none yet or its own, and the
+// records of the others.
+func (n *Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (own *cluster.Member, others []*cluster.Member, err error) {
 	all, err := store.List(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var own *cluster.Member
 	for _, m := range all {
 		same := m.State == cluster.Joining && m.Key == who.Key
 		switch {
 		case m.Name == b.Name && (same || !m.Live(n.Now())):
 			own = m
 		case m.Name == b.Name:
-			return nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the name %s is taken by the node at %s", b.Name, m.Address),
+			return nil, nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the name %s is taken by the node at %s", b.Name, m.Address),
 				Next: "join with another --name, or on a control-plane node: mk remove-node " + b.Name}
 		case m.Address == b.Address && m.Live(n.Now()) && !same:
-			return nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the address %s is that of node %s", b.Address, m.Name),
+			return nil, nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the address %s is that of node %s", b.Address, m.Name),
 				Next: "on a control-plane node: mk remove-node " + m.Name}
+		case m.Live(n.Now()) && !same:
+			others = append(others, m)
 		}
 	}
 	if own != nil && own.Operation == b.Operation {
-		return own, nil
+		return own, others, nil
 	}
 	if own != nil {
 		// What an earlier try left is taken back before the new one begins.
 		if err := n.takeBack(ctx, store, own); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	_, err = store.Client.Node(ctx, b.Name)
 	if err == nil {
-		return nil, &plugin.Error{Reason: NameTaken, Message: "the name " + b.Name + " is taken by a node of the cluster", Next: "mk remove-node " + b.Name}
+		return nil, nil, &plugin.Error{Reason: NameTaken, Message: "the name " + b.Name + " is taken by a node of the cluster", Next: "mk remove-node " + b.Name}
 	}
 	if !kube.NotFound(err) {
-		return nil, err
+		return nil, nil, err
 	}
-	return &cluster.Member{Name: b.Name}, nil
+	return &cluster.Member{Name: b.Name}, others, nil
 }
 
 // begun is what a joiner of a role needs to know of the cluster.
 func (n *Node) begun(ctx context.Context, store cluster.Members, role string, facts plugin.Node) (*peer.Begun, error) {
-	r := n.Record.Network
 	out := &peer.Begun{
-		ClusterID: n.Record.ClusterID, Server: facts, Auth: string(n.Record.Auth), Trust: map[string]peer.Bundle{},
-		Network: peer.Network{PodCIDR: r.PodCIDR, ServiceCIDR: r.ServiceCIDR, DNS: r.DNS, Domain: r.Domain, APIPort: r.APIPort, CNI: r.CNI},
+		ClusterID: n.Record.ClusterID, Server: facts, Auth: string(n.Record.Auth), Trust: map[string]peer.Bundle{}, Network: n.Record.Network,
 	}
 	all, err := store.List(ctx)
 	if err != nil {
@@ -277,7 +263,7 @@ func (n *Node) begun(ctx context.Context, store cluster.Members, role string, fa
 	}
 	for _, m := range all {
 		if m.State == cluster.Joined && m.Role == plugin.RoleControlPlane {
-			out.APIServers = append(out.APIServers, net.JoinHostPort(m.Address, strconv.Itoa(r.APIPort)))
+			out.APIServers = append(out.APIServers, net.JoinHostPort(m.Address, strconv.Itoa(n.Record.Network.APIPort)))
 			out.Agents = append(out.Agents, m.Agent())
 		}
 	}

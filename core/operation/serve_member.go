@@ -120,6 +120,18 @@ func (n *Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Sign
 	out := &peer.Signed{}
 	for _, w := range batch {
 		out.Certificates = append(out.Certificates, w.cert)
+		if w.request.Profile.Name != pki.NodeAgent {
+			continue
+		}
+		cert, err := pki.ParseCertificate(w.cert)
+		if err != nil {
+			return nil, err
+		}
+		// Noted before it is answered: a key that is not known is not taken.
+		noteKey(m, peer.Fingerprint(cert))
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -155,17 +167,21 @@ func (n *Node) callerRecord(ctx context.Context, store cluster.Members, who Call
 	if err != nil {
 		return nil, err
 	}
-	if m == nil || m.State != cluster.Joined {
+	if m == nil || !speaks(m, who) {
 		return nil, plugin.Errorf(NotAllowed, "%s is no node of this cluster any more", who.Member)
 	}
 	return m, nil
 }
 
-// CommitJoin makes a joiner a member and spends its token.
+// CommitJoin makes a joiner a member and spends its token; again is no error,
+// because the answer may have been lost.
 func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
-	store, err := n.members()
+	store, all, err := n.records(ctx)
 	if err != nil {
 		return err
+	}
+	if committed(all, who, ref.Operation) != nil {
+		return nil
 	}
 	m, err := n.joiner(ctx, store, who, ref.Operation)
 	if err != nil {
@@ -182,12 +198,13 @@ func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 		return err
 	}
 	m.State, m.Joined, m.Seen = cluster.Joined, n.Now().UTC(), n.Now().UTC()
-	m.Operation, m.Key, m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", "", "", time.Time{}, nil, false
+	// Operation and Key stay: by them a commit is known that is asked again.
+	m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", time.Time{}, nil, false
 	return store.Put(ctx, m)
 }
 
-// mark gives a joiner's node the labels and taints that it was to have: not
-// all of them may a kubelet set itself.
+// mark gives a joiner's node the labels and taints that it was to have: a
+// kubelet sets some of them only when it registers.
 func (n *Node) mark(ctx context.Context, c *kube.Client, m *cluster.Member) error {
 	if len(m.Labels) > 0 {
 		if err := c.SetLabels(ctx, m.Name, m.Labels, nil); err != nil {
@@ -221,12 +238,15 @@ func ParseTaint(text string) (kube.Taint, error) {
 	return kube.Taint{Key: key, Value: value, Effect: effect}, nil
 }
 
-// ReleaseJoin takes back all that a joiner has here. One that has nothing is
-// no error.
+// ReleaseJoin takes back all that a joiner has here, also where it was
+// committed and did not hear of it. One that has nothing is no error.
 func (n *Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
-	store, err := n.members()
+	store, all, err := n.records(ctx)
 	if err != nil {
 		return err
+	}
+	if m := committed(all, who, ref.Operation); m != nil && m.Role == plugin.RoleWorker {
+		return n.ForgetNode(ctx, m.Name)
 	}
 	m, err := n.joiner(ctx, store, who, ref.Operation)
 	if errors.Is(err, JoinEnded) {
@@ -264,11 +284,7 @@ func (n *Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.M
 // ReapJoins takes back the joins whose lease has ended: a joiner that died
 // leaves neither member nor node behind.
 func (n *Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
-	store, err := n.members()
-	if err != nil {
-		return next, err
-	}
-	all, err := store.List(ctx)
+	store, all, err := n.records(ctx)
 	if err != nil {
 		return next, err
 	}

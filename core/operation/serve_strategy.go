@@ -39,15 +39,7 @@ func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, 
 	if err != nil {
 		return nil, err
 	}
-	c, by, err := n.Plugins.Clustering(ctx)
-	if err != nil {
-		return nil, err
-	}
-	grants, err := n.grantsOf(by)
-	if err != nil {
-		return nil, err
-	}
-	facts, err := n.Facts(ctx, grants)
+	c, by, facts, err := n.strategy(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -187,15 +187,7 @@ func (n *Node) bootstrap(ctx context.Context, r *Run) error {
 // configure applies one ChangeSet: what the clustering plugin wants for the
 // datastore, and all of the core's own files.
 func (n *Node) configure(ctx context.Context, r *Run) error {
-	c, who, err := n.Plugins.Clustering(ctx)
-	if err != nil {
-		return err
-	}
-	grants, err := n.grantsOf(who)
-	if err != nil {
-		return err
-	}
-	facts, err := n.Facts(ctx, grants)
+	c, who, facts, err := n.strategy(ctx)
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,12 @@ package peer
 import (
 	"time"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// Routes of the core between nodes. All take POST with JSON and answer JSON.
+// Routes of the core between nodes. They take POST with JSON and answer JSON,
+// but PluginPath, which answers an archive to GET.
 const (
 	BeginPath    = "/mk/v1/join/begin"   // reserves the token for the joiner's key and asks Admit
 	SecretsPath  = "/mk/v1/join/secrets" // sealed authorities and keys, for a control-plane joiner
@@ -17,10 +19,6 @@ const (
 	DrainPath    = "/mk/v1/drain"        // a worker leaves: its pods are moved
 	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
 	PluginPath   = "/mk/v1/plugin"       // a plugin's folder, by digest
-	ReachPath    = "/mk/v1/reach"        // does this node reach those ports?
-	NudgePath    = "/mk/v1/nudge"        // what the cluster wants has changed
-	LogsPath     = "/mk/v1/logs"
-	ImagePath    = "/mk/v1/image/import"
 )
 
 // OperationHeader names the join that a request without a body of mk's own
@@ -56,7 +54,8 @@ type Begun struct {
 	Until       time.Time         `json:"until,omitzero"`
 	BoundNames  []string          `json:"boundNames,omitempty"`
 	ClusterID   string            `json:"clusterId,omitempty"`
-	Network     Network           `json:"network,omitzero"`
+	Network     node.Network      `json:"network,omitzero"`
+	Addresses   []string          `json:"addresses,omitempty"` // of those asked, what certificates may hold
 	Server      plugin.Node       `json:"server,omitzero"`
 	Facts       []byte            `json:"facts,omitempty"` // from Admit, for Join
 	Trust       map[string]Bundle `json:"trust,omitempty"` // by authority
@@ -64,16 +63,6 @@ type Begun struct {
 	Agents      []string          `json:"agents,omitempty"`  // of all control-plane nodes
 	Plugins     []Plugin          `json:"plugins,omitempty"` // of a control-plane node
 	Auth        string            `json:"auth,omitempty"`
-}
-
-// Network is what all nodes agree on.
-type Network struct {
-	PodCIDR     string `json:"podCIDR"`
-	ServiceCIDR string `json:"serviceCIDR"`
-	DNS         string `json:"dns"`
-	Domain      string `json:"domain"`
-	APIPort     int    `json:"apiPort"`
-	CNI         string `json:"cni,omitempty"`
 }
 
 // Bundle is what verifies an authority's certificates, PEM.
@@ -135,15 +124,4 @@ type Ref struct {
 // Leave says that the caller's node leaves, or is removed.
 type Leave struct {
 	Node string `json:"node"`
-}
-
-// Reach asks whether a node is reached from another.
-type Reach struct {
-	Addresses []string `json:"addresses"` // host:port
-}
-
-// Reached says, by address, why one is not reached; empty where it is.
-type Reached struct {
-	Failed map[string]string `json:"failed,omitempty"`
-	Now    time.Time         `json:"now"`
 }

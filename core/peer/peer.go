@@ -21,6 +21,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ const (
 // Options say whom to trust and who asks. One of Fingerprint, Roots and
 // Insecure must be set.
 type Options struct {
-	Fingerprint string         // SHA-256 of the server's key or certificate, hexadecimal; 12 digits at least
+	Fingerprint string         // SHA-256 of the server's key, hexadecimal
 	Roots       *x509.CertPool // authorities of the server's certificate
 	Insecure    bool           // take whoever answers
 	Client      *tls.Certificate
@@ -98,26 +99,17 @@ func (o Options) verify(address string, s tls.ConnectionState) error {
 		return &WrongServerError{Address: address, Got: "absent", Want: o.Fingerprint}
 	}
 	leaf := s.PeerCertificates[0]
-	want := strings.ToLower(o.Fingerprint)
-	// MicroK8s pins the certificate and compares a beginning of it.
-	for _, got := range []string{Fingerprint(leaf), CertificateFingerprint(leaf)} {
-		if len(want) >= 12 && len(want) <= len(got) && subtle.ConstantTimeCompare([]byte(got[:len(want)]), []byte(want)) == 1 {
-			return nil
-		}
+	got, want := Fingerprint(leaf), strings.ToLower(o.Fingerprint)
+	if subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1 {
+		return nil
 	}
-	return &WrongServerError{Address: address, Got: Fingerprint(leaf), Want: want}
+	return &WrongServerError{Address: address, Got: got, Want: want}
 }
 
 // Fingerprint names a certificate's key: the SHA-256 of its
 // SubjectPublicKeyInfo, in hexadecimal.
 func Fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
-	return hex.EncodeToString(sum[:])
-}
-
-// CertificateFingerprint is the SHA-256 of a certificate, as MicroK8s pins it.
-func CertificateFingerprint(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.Raw)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -204,12 +196,8 @@ func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
 
 // cause drops the URL that net/http puts in front: the message has it.
 func cause(err error) error {
-	if e, ok := errors.AsType[interface {
-		error
-		Unwrap() error
-		Timeout() bool
-	}](err); ok && e.Unwrap() != nil {
-		return e.Unwrap()
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
 	}
 	return err
 }

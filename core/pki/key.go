@@ -7,10 +7,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -101,16 +99,6 @@ func KeyTypeOf(pub crypto.PublicKey) KeyType {
 		return "ed25519"
 	}
 	return KeyType(fmt.Sprintf("%T", pub))
-}
-
-// Fingerprint is the SHA-256 of the key's SubjectPublicKeyInfo in hex: what tokens are reserved for and peers pinned by.
-func Fingerprint(pub crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return "", fmt.Errorf("encode public key: %w", err)
-	}
-	sum := sha256.Sum256(der)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // CheckKey refuses keys that are too weak, or so large that verifying them is a burden to everyone.

@@ -58,6 +58,9 @@ func TestCluster(t *testing.T) {
 		if role != "" {
 			words = append(words, role, "--labels", "tier=edge", "--taints", "edge=yes:PreferNoSchedule", "--zone", "z1")
 		}
+		if i == 0 {
+			refused(t, joiner, words)
+		}
 		if i == 1 {
 			joinKilled(t, joiner, words)
 		}
@@ -78,6 +81,28 @@ func TestCluster(t *testing.T) {
 		m[0].run("mk", "remove-node", "n4", "--force")
 		nodesReady(t, m[0], len(m)-1)
 	})
+}
+
+// refused tries joins that come to nothing, and leave nothing: a dry run, a
+// wrong key, a name that is taken, a label that no node gives itself.
+func refused(t *testing.T, m *machine, words []string) {
+	t.Helper()
+	m.run("mk", append([]string{"--dry-run"}, words...)...)
+	pin := strings.LastIndexByte(words[1], '/') + 1
+	for why, other := range map[string][]string{
+		"is not the server":       {"join", words[1][:pin] + strings.Repeat("ab", 32)},
+		"is taken":                {"join", words[1], "--name", "n1"},
+		"cannot give itself":      {"join", words[1], "--labels", "node-role.kubernetes.io/control-plane=x"},
+		"the token is unknown":    {"join", words[1][:pin-5] + "00000" + words[1][pin-1:]},
+		"in the range of pods or": {"join", words[1], "--address", "10.152.183.9"},
+	} {
+		if _, err := m.try(time.Minute, "mk", other...); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("mk %s: %v, want %q", strings.Join(other[:1], " "), err, why)
+		}
+	}
+	if m.Started() {
+		t.Error("a join that was refused leaves a node behind")
+	}
 }
 
 // joinKilled kills a join each time that its journal says that a step is done.

@@ -127,8 +127,8 @@ func floors() [][]string {
 		{"pluginhost", "cluster"},
 		{"change"},
 		{"defaults", "remains", "apiproxy"},
-		{"service", "kube", "datastore", "args", "netinfo", "kubeconfig", "settings"},
-		{"node", "peer", "pki"},
+		{"service", "kube", "datastore", "peer", "args", "netinfo", "kubeconfig", "settings"},
+		{"node", "pki"},
 		{"lock", "neighbour", "version", "joinstring"},
 	}
 }

@@ -33,10 +33,6 @@ func LastError(path string, from int64) string {
 	return PickError(lines)
 }
 
-// Tail returns up to n last lines of the file at path, looking at no more
-// than its last 64 KiB. A first line that is cut off by that is left out.
-func Tail(path string, n int) ([]string, error) { return tail(path, n, 0) }
-
 // Size is the size of the file at path, 0 where there is none: the offset at
 // which a process started now begins to write.
 func Size(path string) int64 {

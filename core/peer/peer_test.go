@@ -1,0 +1,85 @@
+package peer
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"mk8s.io/mk/sdk/plugin"
+)
+
+func agent(t *testing.T, h http.HandlerFunc) (address, fingerprint string) {
+	t.Helper()
+	s := httptest.NewTLSServer(h)
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "https://"), Fingerprint(s.Certificate())
+}
+
+func TestNothingIsSentToAnotherKey(t *testing.T) {
+	t.Parallel()
+	asked := false
+	address, fingerprint := agent(t, func(http.ResponseWriter, *http.Request) { asked = true })
+	for _, pin := range []string{strings.Repeat("0", 64), "", fingerprint[:12], fingerprint[:63], fingerprint + "00"} {
+		c := New(address, Options{Fingerprint: pin})
+		err := c.Call(t.Context(), BeginPath, Begin{Token: "secret"}, nil)
+		c.Close()
+		if !errors.Is(err, WrongServer) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("pin %q: %v", pin, err)
+		}
+	}
+	if asked {
+		t.Error("a server with another key was asked")
+	}
+	c := New(address, Options{Fingerprint: strings.ToUpper(fingerprint)})
+	defer c.Close()
+	if _, err := c.Raw(t.Context(), Request{Method: http.MethodGet, Path: "/health"}); err != nil || !asked {
+		t.Errorf("the pinned key: asked %v, %v", asked, err)
+	}
+}
+
+func TestAnErrorKeepsItsReason(t *testing.T) {
+	t.Parallel()
+	body := `{"error":{"reason":"TOKEN_USED","message":"the token was used before","next":"mk add-node"}}`
+	address, fingerprint := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusConflict)
+		_, _ = w.Write([]byte(body))
+	})
+	c := New(address, Options{Fingerprint: fingerprint})
+	defer c.Close()
+	err := c.Call(t.Context(), BeginPath, Begin{}, nil)
+	e, ok := errors.AsType[*plugin.Error](err)
+	if !ok || !errors.Is(err, plugin.TokenUsed) || e.Next != "mk add-node" {
+		t.Errorf("%#v", err)
+	}
+	body = "<html>"
+	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); err == nil || !strings.Contains(err.Error(), "409") {
+		t.Errorf("no error of mk's: %v", err)
+	}
+}
+
+func TestAnAnswerIsBounded(t *testing.T) {
+	t.Parallel()
+	address, fingerprint := agent(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 2000)) })
+	c := New(address, Options{Fingerprint: fingerprint})
+	defer c.Close()
+	if a, err := c.Raw(t.Context(), Request{Method: http.MethodGet, Path: "/", Max: 1999}); err == nil {
+		t.Errorf("%d bytes are taken", len(a.Body))
+	}
+	if _, err := c.Raw(t.Context(), Request{Method: http.MethodGet, Path: "/", Max: 2000}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNobodyThereIsSaidSo(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewTLSServer(nil)
+	address := strings.TrimPrefix(s.URL, "https://")
+	s.Close()
+	c := New(address, Options{Insecure: true})
+	defer c.Close()
+	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); !errors.Is(err, Unreachable) || !strings.Contains(err.Error(), address) {
+		t.Errorf("%v", err)
+	}
+}
