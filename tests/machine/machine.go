@@ -2,14 +2,16 @@
 // namespace with one uplink, in which programs run with their own root folder.
 // The tests with real Kubernetes and the benchmarks start their nodes in it.
 //
-// Guaranteed: nothing outside the namespace but one veth and, below /run/netns,
-// its name. Not guaranteed: that a node which was started is stopped; whoever
+// Guaranteed: nothing outside the namespaces, the machine's and its router's,
+// but their names below /run/netns; what an earlier run, killed on its way, has
+// left is never in the way. Not guaranteed: that a node which was started is stopped; whoever
 // starts one resets it before Close.
 package machine
 
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -41,7 +43,7 @@ func New(ctx context.Context, out, dir string, number int, route bool) (*Machine
 		return nil, errors.New("a machine needs root")
 	}
 	m := &Machine{
-		Out: out, Root: filepath.Join(dir, "mk"), Name: fmt.Sprintf("mkt%d-%d", os.Getpid(), number),
+		Out: out, Root: filepath.Join(dir, "mk"), Name: fmt.Sprintf("%s-%d", unique("mkt"), number),
 		Address: fmt.Sprintf("10.77.%d.2", number),
 	}
 	if err := m.connect(ctx, number, route); err != nil {
@@ -50,16 +52,26 @@ func New(ctx context.Context, out, dir string, number int, route bool) (*Machine
 	return m, nil
 }
 
-// connect makes the namespace and its uplink.
+// unique is a name that no other run uses, this machine's earlier ones
+// included: process numbers come again.
+func unique(prefix string) string {
+	random := make([]byte, 4)
+	rand.Read(random)
+	return prefix + hex.EncodeToString(random)
+}
+
+// router is the namespace at the other end of the uplink.
+func (m *Machine) router() string { return m.Name + "-up" }
+
+// connect makes the namespace, its router and the uplink between them.
 func (m *Machine) connect(ctx context.Context, number int, route bool) error {
-	if err := Host(ctx, "ip", "netns", "add", m.Name); err != nil {
-		return err
-	}
-	uplink, gateway := fmt.Sprintf("mkt%d", number), fmt.Sprintf("10.77.%d.1", number)
+	gateway := fmt.Sprintf("10.77.%d.1", number)
 	for _, words := range []string{
-		"link add " + uplink + " type veth peer name eth0 netns " + m.Name,
-		"addr add " + gateway + "/24 dev " + uplink,
-		"link set " + uplink + " up",
+		"netns add " + m.Name,
+		"netns add " + m.router(),
+		"-n " + m.router() + " link add up0 type veth peer name eth0 netns " + m.Name,
+		"-n " + m.router() + " addr add " + gateway + "/24 dev up0",
+		"-n " + m.router() + " link set up0 up",
 		"-n " + m.Name + " link set lo up",
 		"-n " + m.Name + " addr add " + m.Address + "/24 dev eth0",
 		"-n " + m.Name + " link set eth0 up",
@@ -74,14 +86,17 @@ func (m *Machine) connect(ctx context.Context, number int, route bool) error {
 	return Host(ctx, "ip", "-n", m.Name, "route", "add", "default", "via", gateway)
 }
 
-// Close takes the namespace away, even when ctx has ended.
+// Close takes the namespaces away, even when ctx has ended.
 func (m *Machine) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	if _, err := os.Lstat("/run/netns/" + m.Name); err != nil {
-		return nil
+	var errs []error
+	for _, name := range []string{m.Name, m.router()} {
+		if _, err := os.Lstat("/run/netns/" + name); err == nil {
+			errs = append(errs, Host(ctx, "ip", "netns", "del", name))
+		}
 	}
-	return Host(ctx, "ip", "netns", "del", m.Name)
+	return errors.Join(errs...)
 }
 
 // Folder makes a folder for a node: plugins, as users of their own, pass

@@ -20,7 +20,7 @@ type Network struct {
 // NewNetwork makes the network of that number, from 1 to 15; its addresses are
 // 10.78.NUMBER.0/24, its gateway .254.
 func NewNetwork(ctx context.Context, number int) (*Network, error) {
-	n := &Network{Name: fmt.Sprintf("mkw%d-%d", os.Getpid(), number), prefix: fmt.Sprintf("10.78.%d.", number)}
+	n := &Network{Name: fmt.Sprintf("%s-%d", unique("mkw"), number), prefix: fmt.Sprintf("10.78.%d.", number)}
 	if err := Host(ctx, "ip", "netns", "add", n.Name); err != nil {
 		return nil, err
 	}
