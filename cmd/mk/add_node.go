@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/sdk/clustering"
 )
@@ -43,7 +44,7 @@ func (s *session) addNode() *cli.Command {
 				if s.global.dryRun {
 					return s.showPlan(&operation.Plan{Then: []string{"make a token"}})
 				}
-				invitation, err := n.Invite(ctx, o)
+				invitation, err := membership.Of(n).Invite(ctx, o)
 				if err != nil {
 					return err
 				}
@@ -53,8 +54,8 @@ func (s *session) addNode() *cli.Command {
 	}
 }
 
-func inviteOptions(c *cli.Context) (operation.InviteOptions, error) {
-	o := operation.InviteOptions{Token: c.String("token"), Uses: uint32(min(c.Uint("uses"), 1_000_000)), Worker: c.Bool("worker")} //nolint:gosec // bounded
+func inviteOptions(c *cli.Context) (membership.InviteOptions, error) {
+	o := membership.InviteOptions{Token: c.String("token"), Uses: uint32(min(c.Uint("uses"), 1_000_000)), Worker: c.Bool("worker")} //nolint:gosec // bounded
 	ttl := c.Int("token-ttl")
 	switch {
 	case c.IsSet("token") && len(o.Token) < shortestToken:

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/joinstring"
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 )
 
@@ -43,8 +44,8 @@ func (s *session) join() *cli.Command {
 	}
 }
 
-func (s *session) joinOptions(c *cli.Context) (operation.JoinOptions, error) {
-	o := operation.JoinOptions{
+func (s *session) joinOptions(c *cli.Context) (membership.JoinOptions, error) {
+	o := membership.JoinOptions{
 		Worker: c.Bool("worker"), SkipVerify: c.Bool("skip-verify"), Name: c.String("name"),
 		Address: c.String("address"), NoBoot: c.Bool("disable-at-boot"), Taints: c.StringSlice("taints"), Labels: map[string]string{},
 	}
@@ -77,7 +78,7 @@ func (s *session) joinOptions(c *cli.Context) (operation.JoinOptions, error) {
 		return o, p
 	}
 	for _, t := range o.Taints {
-		if _, err := operation.ParseTaint(t); err != nil {
+		if _, err := membership.ParseTaint(t); err != nil {
 			return o, usage("--taints: %v", err)
 		}
 	}
@@ -94,7 +95,7 @@ func (s *session) joinOptions(c *cli.Context) (operation.JoinOptions, error) {
 	return o, nil
 }
 
-func (s *session) doJoin(c *cli.Context, o operation.JoinOptions) error {
+func (s *session) doJoin(c *cli.Context, o membership.JoinOptions) error {
 	options, err := s.options("join")
 	if err != nil {
 		return err
@@ -106,13 +107,13 @@ func (s *session) doJoin(c *cli.Context, o operation.JoinOptions) error {
 	}
 	if s.global.dryRun {
 		// What only the other side knows is not asked.
-		return s.showPlan(&operation.Plan{Then: operation.JoinSteps(o.Worker)})
+		return s.showPlan(&operation.Plan{Then: membership.JoinSteps(o.Worker)})
 	}
 	n, err := operation.CreateNode(options)
 	if err != nil {
 		return err
 	}
-	if err := joinClose(n.Join(ctx, o), n); err != nil {
+	if err := joinClose(membership.Of(n).Join(ctx, o), n); err != nil {
 		return err
 	}
 	result := struct {

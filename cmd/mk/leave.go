@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 )
 
@@ -41,7 +42,7 @@ func (s *session) leave() *cli.Command {
 				}
 				ctx, cancel := s.bounded(c)
 				defer cancel()
-				if err := n.Leave(ctx, operation.LeaveOptions{Force: c.Bool("force"), NoDrain: c.Bool("no-drain")}); err != nil {
+				if err := membership.Of(n).Leave(ctx, membership.LeaveOptions{Force: c.Bool("force"), NoDrain: c.Bool("no-drain")}); err != nil {
 					return err
 				}
 				return s.show(map[string]string{"node": name, "state": "left"}, func(w io.Writer) error {

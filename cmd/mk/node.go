@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/sdk/clustering"
 )
@@ -116,7 +117,7 @@ func (s *session) listPending(c *cli.Context) error {
 	return s.open("node list", func(n *operation.Node) error {
 		ctx, cancel := s.bounded(c)
 		defer cancel()
-		all, err := n.PendingJoins(ctx)
+		all, err := membership.Of(n).PendingJoins(ctx)
 		if err != nil {
 			return err
 		}

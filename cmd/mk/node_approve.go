@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 )
 
@@ -28,7 +29,7 @@ func (s *session) decideJoin(c *cli.Context, approve bool, reason string) error 
 		}
 		ctx, cancel := s.bounded(c)
 		defer cancel()
-		if err := n.DecideJoin(ctx, name, approve, reason); err != nil {
+		if err := membership.Of(n).DecideJoin(ctx, name, approve, reason); err != nil {
 			return err
 		}
 		if !s.documents() {

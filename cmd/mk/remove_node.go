@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 )
 
@@ -25,7 +26,7 @@ func (s *session) removeNode() *cli.Command {
 			if err := s.root("remove-node"); err != nil {
 				return err
 			}
-			o := operation.RemoveOptions{Name: c.Args().First(), Force: c.Bool("force"), NoDrain: c.Bool("no-drain")}
+			o := membership.RemoveOptions{Name: c.Args().First(), Force: c.Bool("force"), NoDrain: c.Bool("no-drain")}
 			return s.open("remove-node", func(n *operation.Node) error {
 				ctx, cancel := s.bounded(c)
 				defer cancel()
@@ -33,7 +34,7 @@ func (s *session) removeNode() *cli.Command {
 					return s.showPlan(&operation.Plan{Then: []string{
 						"drain " + o.Name, "take " + o.Name + " out of the datastore", "remove the object and rights of " + o.Name}})
 				}
-				if err := n.RemoveNode(ctx, o); err != nil {
+				if err := membership.Of(n).RemoveNode(ctx, o); err != nil {
 					return err
 				}
 				return s.show(map[string]string{"node": o.Name, "state": "removed"}, func(w io.Writer) error {

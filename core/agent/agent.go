@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/netinfo"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
@@ -150,7 +151,7 @@ func (o Options) joins(ctx context.Context) {
 			if n.Record.Role != node.ControlPlane {
 				return nil
 			}
-			next, err := n.ReapJoins(ctx)
+			next, err := membership.Of(n).ReapJoins(ctx)
 			if !next.IsZero() {
 				wait = min(max(next.Sub(o.Now()), time.Minute), joinsEvery)
 			}

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/sdk/plugin"
@@ -115,13 +116,13 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"status": "OK"})
 	})
-	mux.Handle("POST "+peer.BeginPath, handle(s, (*operation.Node).BeginJoin))
-	mux.Handle("POST "+peer.SecretsPath, handle(s, (*operation.Node).JoinSecrets))
-	mux.Handle("POST "+peer.SignPath, handle(s, (*operation.Node).SignFor))
-	mux.Handle("POST "+peer.CommitPath, handle(s, done((*operation.Node).CommitJoin)))
-	mux.Handle("POST "+peer.ReleasePath, handle(s, done((*operation.Node).ReleaseJoin)))
-	mux.Handle("POST "+peer.LeavePath, handle(s, done((*operation.Node).LetGo)))
-	mux.Handle("POST "+peer.DrainPath, handle(s, done((*operation.Node).LetGoOfPods)))
+	mux.Handle("POST "+peer.BeginPath, handle(s, membership.Node.BeginJoin))
+	mux.Handle("POST "+peer.SecretsPath, handle(s, membership.Node.JoinSecrets))
+	mux.Handle("POST "+peer.SignPath, handle(s, membership.Node.SignFor))
+	mux.Handle("POST "+peer.CommitPath, handle(s, done(membership.Node.CommitJoin)))
+	mux.Handle("POST "+peer.ReleasePath, handle(s, done(membership.Node.ReleaseJoin)))
+	mux.Handle("POST "+peer.LeavePath, handle(s, done(membership.Node.LetGo)))
+	mux.Handle("POST "+peer.DrainPath, handle(s, done(membership.Node.LetGoOfPods)))
 	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
 	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
@@ -131,14 +132,14 @@ func (s *server) routes() http.Handler {
 }
 
 // done is what has no answer but that it was done.
-func done[In any](do func(*operation.Node, context.Context, operation.Caller, In) error) func(*operation.Node, context.Context, operation.Caller, In) (struct{}, error) {
-	return func(n *operation.Node, ctx context.Context, who operation.Caller, in In) (struct{}, error) {
+func done[In any](do func(membership.Node, context.Context, membership.Caller, In) error) func(membership.Node, context.Context, membership.Caller, In) (struct{}, error) {
+	return func(n membership.Node, ctx context.Context, who membership.Caller, in In) (struct{}, error) {
 		return struct{}{}, do(n, ctx, who, in)
 	}
 }
 
 // handle decodes a request, asks the node, and answers.
-func handle[In, Out any](s *server, do func(*operation.Node, context.Context, operation.Caller, In) (Out, error)) http.Handler {
+func handle[In, Out any](s *server, do func(membership.Node, context.Context, membership.Caller, In) (Out, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in In
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -154,7 +155,7 @@ func handle[In, Out any](s *server, do func(*operation.Node, context.Context, op
 		var out Out
 		err = s.node.with(func(n *operation.Node) error {
 			var err error
-			out, err = do(n, ctx, s.caller(r), in)
+			out, err = do(membership.Of(n), ctx, s.caller(r), in)
 			return err
 		})
 		if err != nil {
@@ -177,7 +178,7 @@ func (s *server) strategy(w http.ResponseWriter, r *http.Request) {
 	var answer *peer.Answer
 	err = s.node.with(func(n *operation.Node) error {
 		var err error
-		answer, err = n.ServeStrategy(ctx, s.caller(r), r.Header.Get(peer.OperationHeader), peer.Request{
+		answer, err = membership.Of(n).ServeStrategy(ctx, s.caller(r), r.Header.Get(peer.OperationHeader), peer.Request{
 			Method: r.Method, Path: strings.TrimPrefix(r.URL.Path, peer.StrategyPath), Body: body,
 		})
 		return err
@@ -201,10 +202,11 @@ func (s *server) plugin(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
 	defer cancel()
 	err := s.node.with(func(n *operation.Node) error {
-		if err := n.Known(ctx, s.caller(r), r.Header.Get(peer.OperationHeader)); err != nil {
+		m := membership.Of(n)
+		if err := m.Known(ctx, s.caller(r), r.Header.Get(peer.OperationHeader)); err != nil {
 			return err
 		}
-		return n.PluginArchive(r.PathValue("digest"), w)
+		return m.PluginArchive(r.PathValue("digest"), w)
 	})
 	if err != nil {
 		s.problem(w, r, err)
@@ -235,15 +237,15 @@ func (s *server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	switch e.Reason {
 	case plugin.BadArgument:
 		status = http.StatusBadRequest
-	case plugin.TokenUnknown, operation.NotAllowed, operation.NotPermitted:
+	case plugin.TokenUnknown, membership.NotAllowed, membership.NotPermitted:
 		status = http.StatusForbidden
 	}
 	reply(w, status, peer.Problem{Error: peer.ProblemText{Reason: e.Reason, Message: e.Message, Next: e.Next}})
 }
 
 // caller says who asks: what TLS proves, and nothing else.
-func (s *server) caller(r *http.Request) operation.Caller {
-	who := operation.Caller{Host: r.Host}
+func (s *server) caller(r *http.Request) membership.Caller {
+	who := membership.Caller{Host: r.Host}
 	if a, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		who.Address = a.Addr().Unmap()
 	}

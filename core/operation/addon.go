@@ -115,7 +115,7 @@ func (n *Node) PlanAddon(ctx context.Context, o AddonOptions) (plugin.Answer, er
 		return plugin.Answer{}, err
 	}
 	answer.Changes = ownInventories(answer.Changes, who)
-	return answer, n.checkGrants(answer.Changes, who)
+	return answer, n.CheckGrants(answer.Changes, who)
 }
 
 func (n *Node) asker(p addons.Plugin, who plugin.Identity, o AddonOptions) func(context.Context, plugin.Call) (plugin.Answer, error) {
@@ -149,9 +149,9 @@ func withoutWaits(drop bool) func(changeset.ChangeSet) (changeset.ChangeSet, err
 	}
 }
 
-// describeActive keeps what active plugins say, so that commands that only
+// DescribeActive keeps what active plugins say, so that commands that only
 // read start none.
-func (n *Node) describeActive(ctx context.Context) error {
+func (n *Node) DescribeActive(ctx context.Context) error {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return err

@@ -100,7 +100,7 @@ func realNode(t *testing.T) (*Node, *lines) {
 	})
 	r := &Run{Record: &Record{ID: "first"}}
 	for _, err := range []error{
-		n.identify(t.Context(), StartOptions{Name: "n1", Address: "10.9.8.7"}), n.installShipped(t.Context()), n.bootstrap(t.Context(), r),
+		n.Identify(t.Context(), StartOptions{Name: "n1", Address: "10.9.8.7"}), n.InstallShipped(t.Context()), n.bootstrap(t.Context(), r),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -329,7 +329,7 @@ func (a asker) certificates(t *testing.T, n *Node) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		names, err := parseNames([]string{dns}, []string{"127.0.0.1", "10.9.8.7"})
+		names, err := NormalNames([]string{dns}, []string{"127.0.0.1", "10.9.8.7"})
 		if err != nil {
 			t.Fatal(err)
 		}

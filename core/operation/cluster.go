@@ -11,21 +11,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/cluster"
-	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// strategy is the active clustering plugin, and the facts of this node that
+// AgentsFile is where a worker finds the control plane's agents: a list of
+// host:port, JSON.
+const AgentsFile = "var/kubernetes/agents.json"
+
+// Strategy is the active clustering plugin, and the facts of this node that
 // its questions carry.
-func (n *Node) strategy(ctx context.Context) (clustering.Plugin, plugin.Identity, plugin.Node, error) {
+func (n *Node) Strategy(ctx context.Context) (clustering.Plugin, plugin.Identity, plugin.Node, error) {
 	c, who, err := n.Plugins.Clustering(ctx)
 	if err != nil {
 		return nil, who, plugin.Node{}, err
@@ -36,50 +38,6 @@ func (n *Node) strategy(ctx context.Context) (clustering.Plugin, plugin.Identity
 	}
 	facts, err := n.Facts(ctx, grants)
 	return c, who, facts, err
-}
-
-// InviteOptions say whom to invite.
-type InviteOptions struct {
-	Token    string
-	Lifetime time.Duration
-	Uses     uint32
-	Worker   bool
-}
-
-// Invite makes a token and answers what a new node needs to use it.
-func (n *Node) Invite(ctx context.Context, o InviteOptions) (clustering.Invitation, error) {
-	if n.Record.Role == node.Worker {
-		return clustering.Invitation{}, &plugin.Error{Reason: plugin.NotPossible, Message: "a worker cannot invite others", Next: "mk add-node, on a control-plane node"}
-	}
-	fingerprint, err := n.fingerprint()
-	if err != nil {
-		return clustering.Invitation{}, err
-	}
-	c, _, facts, err := n.strategy(ctx)
-	if err != nil {
-		return clustering.Invitation{}, err
-	}
-	role := plugin.RoleControlPlane
-	if o.Worker {
-		role = plugin.RoleWorker
-	}
-	return c.Invite(ctx, clustering.InviteRequest{
-		Call: plugin.Call{OperationID: node.NewID()}, Node: facts, Role: role,
-		Lifetime: o.Lifetime, Uses: o.Uses, Token: o.Token, Fingerprint: fingerprint,
-	})
-}
-
-// fingerprint is what joiners pin: the key of the agent's certificate.
-func (n *Node) fingerprint() (string, error) {
-	data, err := n.Root.ReadFile("certs/server.crt")
-	if err != nil {
-		return "", err
-	}
-	cert, err := pki.ParseCertificate(data)
-	if err != nil {
-		return "", err
-	}
-	return peer.Fingerprint(cert), nil
 }
 
 // AgentBind is where this node's agent listens: what args/cluster-agent says.
@@ -94,8 +52,8 @@ func (n *Node) AgentBind() (string, error) {
 	return "0.0.0.0:" + strconv.Itoa(n.Record.Network.AgentPort), nil
 }
 
-// agentPort is the port of AgentBind.
-func (n *Node) agentPort() int {
+// AgentPort is the port of AgentBind.
+func (n *Node) AgentPort() int {
 	if bind, err := n.AgentBind(); err == nil {
 		if port, err := strconv.Atoi(bind[strings.LastIndexByte(bind, ':')+1:]); err == nil && port > 0 && port < 65536 {
 			return port
@@ -106,7 +64,7 @@ func (n *Node) agentPort() int {
 
 // writeMember writes this node's own record.
 func (n *Node) writeMember(ctx context.Context) error {
-	store, err := n.members()
+	store, err := n.Store()
 	if err != nil {
 		return err
 	}
@@ -117,30 +75,29 @@ func (n *Node) writeMember(ctx context.Context) error {
 	if m == nil {
 		m = &cluster.Member{Name: n.Record.Name, Joined: n.Now().UTC()}
 	}
-	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = n.Record.ID, string(n.Record.Role), n.Record.Address, n.Record.Addresses, n.agentPort()
+	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = n.Record.ID, string(n.Record.Role), n.Record.Address, n.Record.Addresses, n.AgentPort()
 	m.State, m.Seen = cluster.Joined, n.Now().UTC()
 	m.Versions = map[string]string{"mk": n.Version, "kubernetes": KubernetesVersion}
 	return store.Put(ctx, m)
 }
 
+// Store is where the records of the cluster's nodes are.
+func (n *Node) Store() (cluster.Members, error) {
+	c, err := n.Kube()
+	return cluster.Members{Client: c}, err
+}
+
 // Members are the records of the cluster's nodes.
 func (n *Node) Members(ctx context.Context) ([]*cluster.Member, error) {
-	_, all, err := n.records(ctx)
-	return all, err
-}
-
-// records are those of the cluster's nodes, and where they are written.
-func (n *Node) records(ctx context.Context) (cluster.Members, []*cluster.Member, error) {
-	store, err := n.members()
+	store, err := n.Store()
 	if err != nil {
-		return store, nil, err
+		return nil, err
 	}
-	all, err := store.List(ctx)
-	return store, all, err
+	return store.List(ctx)
 }
 
-// datastoreMembers are the datastore's members just now.
-func (n *Node) datastoreMembers(ctx context.Context) ([]clustering.Member, error) {
+// DatastoreMembers are the datastore's members just now.
+func (n *Node) DatastoreMembers(ctx context.Context) ([]clustering.Member, error) {
 	d, err := n.Datastore()
 	if err != nil {
 		return nil, err
@@ -164,19 +121,19 @@ func (n *Node) AskControlPlane(ctx context.Context, path string, in, out any) er
 	if err != nil {
 		return err
 	}
-	return n.askAgents(ctx, agents, path, in, out)
+	return n.AskAgents(ctx, agents, path, in, out)
 }
 
 // agents are those of the control-plane nodes: as they were when this node
 // joined, and where the API servers are now.
 func (n *Node) agents() ([]string, error) {
-	data, err := n.Root.ReadFile(agentsFile)
+	data, err := n.Root.ReadFile(AgentsFile)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	if err := json.Unmarshal(data, &out); err != nil {
-		return nil, fmt.Errorf("%s: %w", n.Root.Path(agentsFile), err)
+		return nil, fmt.Errorf("%s: %w", n.Root.Path(AgentsFile), err)
 	}
 	if data, err = n.Root.ReadFile(apiproxy.ListFile); err != nil {
 		return nil, err
@@ -193,9 +150,9 @@ func (n *Node) agents() ([]string, error) {
 	return out, nil
 }
 
-// askAgents asks one agent after the other until one has done it. What one
+// AskAgents asks one agent after the other until one has done it. What one
 // refuses another may do: it may have left, or its datastore may be slow.
-func (n *Node) askAgents(ctx context.Context, agents []string, path string, in, out any) error {
+func (n *Node) AskAgents(ctx context.Context, agents []string, path string, in, out any) error {
 	var errs []error
 	for _, address := range agents {
 		c, err := n.PeerAt(address)

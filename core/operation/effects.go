@@ -216,8 +216,8 @@ func (p *pluginChanges) Activate(_ context.Context, all []changeset.ActivatePlug
 	return change.File{Path: "plugins/lock.json", Content: lock.Bytes(), Mode: 0o640, Secret: true}, nil
 }
 
-// checkGrants judges what a plugin answered against what it was granted.
-func (n *Node) checkGrants(cs changeset.ChangeSet, by plugin.Identity) error {
+// CheckGrants judges what a plugin answered against what it was granted.
+func (n *Node) CheckGrants(cs changeset.ChangeSet, by plugin.Identity) error {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return err
@@ -228,4 +228,17 @@ func (n *Node) checkGrants(cs changeset.ChangeSet, by plugin.Identity) error {
 		}
 	}
 	return fmt.Errorf("%s %s is not installed", by, by.Version)
+}
+
+// ServeChanges applies a ChangeSet for another node: under the apply lock
+// only, so that no node waits for another's operation.
+func (n *Node) ServeChanges(ctx context.Context, verb, id string, cs changeset.ChangeSet) error {
+	if len(cs.Operations) == 0 {
+		return nil
+	}
+	r, err := n.Journal.serve(verb, id)
+	if err != nil {
+		return err
+	}
+	return r.End(ctx, r.Apply(ctx, cs))
 }

@@ -121,7 +121,7 @@ func (i *Issuer) request(w changeset.IssueCertificate) (pki.Request, error) {
 	if err != nil {
 		return pki.Request{}, err
 	}
-	extra, err := parseNames(w.DNSNames, w.IPAddresses)
+	extra, err := NormalNames(w.DNSNames, w.IPAddresses)
 	if err != nil {
 		return pki.Request{}, err
 	}
@@ -131,7 +131,8 @@ func (i *Issuer) request(w changeset.IssueCertificate) (pki.Request, error) {
 	return pki.Request{Profile: p, Node: i.Record.Name, Names: names, Life: w.Life}, nil
 }
 
-func parseNames(dns, ips []string) (pki.Names, error) {
+// NormalNames are the names of a certificate, in their normal form.
+func NormalNames(dns, ips []string) (pki.Names, error) {
 	n := pki.Names{DNS: dns}
 	for _, s := range ips {
 		a, err := netip.ParseAddr(s)
@@ -149,7 +150,7 @@ func (i *Issuer) names(p pki.Profile) (pki.Names, error) {
 	case pki.NoNames:
 		return pki.Names{}, nil
 	case pki.NodeNames:
-		n, err := parseNames([]string{i.Record.Name}, append([]string{"127.0.0.1", i.Record.Address}, i.Record.Addresses...))
+		n, err := NormalNames([]string{i.Record.Name}, append([]string{"127.0.0.1", i.Record.Address}, i.Record.Addresses...))
 		return n, err
 	}
 	return i.serverNames()
@@ -192,7 +193,7 @@ func (i *Issuer) renderConf(service []netip.Addr) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := parseNames(nil, append([]string{i.Record.Address}, i.Record.Addresses...))
+	own, err := NormalNames(nil, append([]string{i.Record.Address}, i.Record.Addresses...))
 	if err != nil {
 		return nil, err
 	}
@@ -375,14 +376,15 @@ func (i *Issuer) Authority(ctx context.Context, name string) (certs.Authority, e
 	}
 	for _, a := range list {
 		if a.Name == name {
-			i.remember(a)
+			i.Remember(a)
 			return a, nil
 		}
 	}
 	return a, fmt.Errorf("%s has no authority %s", who, name)
 }
 
-func (i *Issuer) remember(a certs.Authority) {
+// Remember makes known what an authority is, so that no plugin is asked.
+func (i *Issuer) Remember(a certs.Authority) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.trust == nil {

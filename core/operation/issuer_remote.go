@@ -38,6 +38,33 @@ func (i *Issuer) signRemotely(ctx context.Context, authority pki.Authority, batc
 	return nil
 }
 
+// Request is a certificate for a key that another node holds.
+type Request struct {
+	CSR []byte
+	pki.Request
+}
+
+// SignFor has keys of another node certified by the authority kubernetes. That
+// they may be was found out before: each CSR is within its request.
+func (i *Issuer) SignFor(ctx context.Context, operationID string, requests []Request) ([][]byte, error) {
+	now := i.Now()
+	if err := i.checkClock(now); err != nil {
+		return nil, err
+	}
+	batch := make([]*wish, len(requests))
+	for n, r := range requests {
+		batch[n] = &wish{csr: r.CSR, request: r.Request}
+	}
+	if err := i.sign(ctx, operationID, pki.Kubernetes, batch, now); err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(batch))
+	for n, w := range batch {
+		out[n] = w.cert
+	}
+	return out, nil
+}
+
 // authorityOnDisk is what a worker trusts.
 func (i *Issuer) authorityOnDisk(name string) (certs.Authority, error) {
 	if name != certs.Kubernetes {

@@ -81,8 +81,8 @@ type Node struct {
 
 	set      *PluginSet
 	services service.Controller
-	// several says that other control-plane nodes are there before this one.
-	several bool
+	// Several says that other control-plane nodes are there before this one.
+	Several bool
 
 	mu   sync.Mutex
 	kube *kube.Client
@@ -107,7 +107,7 @@ func (n *Node) wire() {
 	}
 	n.Journal = &Journal{
 		Root: n.Root, Engine: n.Engine, Owner: owner, Command: n.Command, Progress: n.Progress, Waiting: n.Waiting,
-		Now: n.Now, NewID: node.NewID, Check: n.checkGrants,
+		Now: n.Now, NewID: node.NewID, Check: n.CheckGrants,
 	}
 }
 
@@ -167,9 +167,12 @@ func (n *Node) controller() (service.Controller, error) {
 // Services controls the node's services.
 func (n *Node) Services() service.Controller { return n.services }
 
+// Trial starts candidates for an install.
+func (n *Node) Trial() pluginsdir.Trial { return n.set }
+
 // Defaults are the defaults of this node. The record must be there.
 func (n *Node) Defaults() defaults.Node {
-	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Several: n.several}
+	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Several: n.Several}
 }
 
 // PauseImage is the image of every pod's sandbox; it comes with mk.

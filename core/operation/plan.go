@@ -121,9 +121,9 @@ func (n *Node) CheckProfiles(profiles []string) error {
 // profiles are all certificates of this node.
 func (n *Node) profiles() []string {
 	if n.Record.Role == node.Worker {
-		return nodeProfiles(node.Worker)
+		return NodeProfiles(node.Worker)
 	}
-	return append(nodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient)
+	return append(NodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient)
 }
 
 // Certificate is what is known of one of the node's certificates.

@@ -71,7 +71,7 @@ func (n *Node) planFirst(ctx context.Context, p *Plan, o StartOptions, nowhere b
 	for _, name := range certs.Names() {
 		who := n.signer(name)
 		p.add("make authority", name, "create", "‹authority "+name+", by "+who+"›", "plugins/state/"+who+"/**")
-		n.Issuer.remember(certs.Authority{Name: name})
+		n.Issuer.Remember(certs.Authority{Name: name})
 	}
 	own, err := n.ownFiles(ctx, n.promiseTokens)
 	if err != nil {

@@ -142,7 +142,7 @@ func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) err
 		if err := n.linkTokens(); err != nil {
 			return err
 		}
-		return n.describeActive(ctx)
+		return n.DescribeActive(ctx)
 	}))
 }
 
@@ -184,7 +184,3 @@ func (n *Node) RemovePlugin(ctx context.Context, kind, name, constraint string) 
 	})
 	return gone, r.End(ctx, err)
 }
-
-// InstallShipped installs the plugins that came with mk, on a node that was
-// not started yet: so that another plugin can be made active before.
-func (n *Node) InstallShipped(ctx context.Context) error { return n.installShipped(ctx) }

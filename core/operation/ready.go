@@ -66,6 +66,30 @@ func (n *Node) becomeReady(ctx context.Context, r *Run) error {
 	return nil
 }
 
+// AwaitNode imports the images and waits until this node is Ready in a cluster
+// that others have made.
+func (n *Node) AwaitNode(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go n.giveUp(ctx, stop)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := n.importImages(ctx); err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	c, err := n.Kube()
+	if err != nil {
+		return err
+	}
+	if err := c.WaitReady(ctx, n.detail); err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	if err := c.WaitNode(ctx, n.Record.Name, n.detail); err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	return nil
+}
+
 const (
 	// lookEvery is how often services are looked at while waiting.
 	lookEvery = 2 * time.Second

@@ -21,7 +21,7 @@ func (n *Node) Reset(ctx context.Context) error {
 	if n.Record != nil {
 		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 		defer cancel()
-		if err := n.stopServices(ctx); err != nil {
+		if err := n.StopServices(ctx); err != nil {
 			return err
 		}
 		if r, ok := n.services.(service.Remover); ok {
@@ -29,7 +29,7 @@ func (n *Node) Reset(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := n.clearRemains(ctx); err != nil {
+		if err := n.ClearRemains(ctx); err != nil {
 			return err
 		}
 	}

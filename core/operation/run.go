@@ -213,6 +213,16 @@ func (r *Run) End(ctx context.Context, err error) error {
 	return errors.Join(err, r.lock.Release())
 }
 
+// Release lets go of the operation lock and leaves the operation as it stands:
+// whoever comes next goes on with it.
+func (r *Run) Release() error { return r.lock.Release() }
+
+// GiveUp ends an operation that somebody has taken back.
+func (r *Run) GiveUp(why string) error {
+	r.Record.State, r.Record.Error, r.Record.Ended = Failed, why, r.now().UTC()
+	return errors.Join(saveRecord(r.root, r.Record), r.lock.Release())
+}
+
 // Step does one named part of an operation, once: a step that was done before
 // a crash is not done again. do must look first what is already so, because a
 // crash may fall between its end and the record of it.
@@ -278,7 +288,7 @@ func (r *Run) Ask(ctx context.Context, question string, by plugin.Identity,
 			return err
 		}
 		if answer.NotYet != nil {
-			if err := r.wait(ctx, answer.NotYet); err != nil {
+			if err := r.Wait(ctx, answer.NotYet); err != nil {
 				return err
 			}
 			continue
@@ -311,8 +321,8 @@ func (r *Run) Ask(ctx context.Context, question string, by plugin.Identity,
 	}
 }
 
-// passes notes, before a step is asked for, that it cannot be taken back.
-func (r *Run) passes(ctx context.Context, p plugin.Plugin, question string, step plugin.Step) error {
+// Passes notes, before a step is asked for, that it cannot be taken back.
+func (r *Run) Passes(ctx context.Context, p plugin.Plugin, question string, step plugin.Step) error {
 	if r.Record.Forward || step.IsZero() {
 		return nil
 	}
@@ -329,8 +339,8 @@ func (r *Run) passes(ctx context.Context, p plugin.Plugin, question string, step
 	return nil
 }
 
-// wait waits until a plugin wants to be asked again.
-func (r *Run) wait(ctx context.Context, n *plugin.NotYet) error {
+// Wait waits until a plugin wants to be asked again.
+func (r *Run) Wait(ctx context.Context, n *plugin.NotYet) error {
 	r.progress.Detail(n.WaitingFor)
 	pause := min(max(n.RetryAfter, 100*time.Millisecond), time.Minute)
 	t := time.NewTimer(pause)

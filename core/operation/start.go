@@ -50,7 +50,7 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 			return err
 		}
 	}
-	if err := r.Step(ctx, "start the services", func(ctx context.Context) error { return n.startServices(ctx, o) }); err != nil {
+	if err := r.Step(ctx, "start the services", func(ctx context.Context) error { return n.StartServices(ctx, o) }); err != nil {
 		return err
 	}
 	if o.NoWait {
@@ -65,9 +65,9 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 		name string
 		do   func(context.Context) error
 	}{
-		{"find out name and addresses", func(ctx context.Context) error { return n.identify(ctx, o) }},
-		{"install the plugins", n.installShipped},
-		{"ask the plugins what they offer", n.describeActive},
+		{"find out name and addresses", func(ctx context.Context) error { return n.Identify(ctx, o) }},
+		{"install the plugins", n.InstallShipped},
+		{"ask the plugins what they offer", n.DescribeActive},
 		{"make the authorities", func(ctx context.Context) error { return n.bootstrap(ctx, r) }},
 		{"write the node's files", func(ctx context.Context) error { return n.configure(ctx, r) }},
 	}
@@ -81,8 +81,8 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 	return n.Root.SaveRecord(n.Record)
 }
 
-// identify writes the node's record.
-func (n *Node) identify(ctx context.Context, o StartOptions) error {
+// Identify writes the node's record.
+func (n *Node) Identify(ctx context.Context, o StartOptions) error {
 	rec, err := n.newRecord(ctx, o)
 	if err != nil {
 		return err
@@ -145,8 +145,9 @@ func (n *Node) addresses(ctx context.Context, rec *node.Record, wanted string) e
 	return nil
 }
 
-// installShipped puts the plugins that came with mk into the store.
-func (n *Node) installShipped(ctx context.Context) error {
+// InstallShipped puts the plugins that came with mk into the store, also on a
+// node that was not started yet: so that another one can be made active before.
+func (n *Node) InstallShipped(ctx context.Context) error {
 	_, err := n.Dir.InstallShipped(ctx, n.Programs.Plugins(), pluginsdir.Options{
 		Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(),
 	})
@@ -177,7 +178,7 @@ func (n *Node) bootstrap(ctx context.Context, r *Run) error {
 			if err != nil {
 				return fmt.Errorf("%s cannot make the authority %s: %w", who, name, err)
 			}
-			n.Issuer.remember(a)
+			n.Issuer.Remember(a)
 			return nil
 		})
 	}
@@ -187,7 +188,7 @@ func (n *Node) bootstrap(ctx context.Context, r *Run) error {
 // configure applies one ChangeSet: what the clustering plugin wants for the
 // datastore, and all of the core's own files.
 func (n *Node) configure(ctx context.Context, r *Run) error {
-	c, who, facts, err := n.strategy(ctx)
+	c, who, facts, err := n.Strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (n *Node) configure(ctx context.Context, r *Run) error {
 	return r.Ask(ctx, "init", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
 		return c.Init(ctx, clustering.InitRequest{Call: call, Node: facts})
 	}, func(cs changeset.ChangeSet) (changeset.ChangeSet, error) {
-		own, err := n.ownFiles(ctx, func(add func(changeset.Action)) error { return n.addTokens(ctx, r, add) })
+		own, err := n.OwnFiles(ctx, r)
 		return changeset.ChangeSet{Operations: append(own, cs.Operations...)}, err
 	})
 }
@@ -213,11 +214,16 @@ func (n *Node) grantsOf(who plugin.Identity) (plugin.Grants, error) {
 	return plugin.Grants{}, fmt.Errorf("%s %s is not installed", who, who.Version)
 }
 
+// OwnFiles are ownFiles with the tokens plugin asked.
+func (n *Node) OwnFiles(ctx context.Context, r *Run) ([]changeset.Operation, error) {
+	return n.ownFiles(ctx, func(add func(changeset.Action)) error { return n.addTokens(ctx, r, add) })
+}
+
 // ownFiles are the operations that the core adds to what the clustering plugin
 // wants of a new control-plane node. What the authorities are is remembered
 // already; tokens adds what the tokens plugin answers.
 func (n *Node) ownFiles(ctx context.Context, tokens func(add func(changeset.Action)) error) ([]changeset.Operation, error) {
-	ops, err := n.commonFiles(ctx, certs.Names())
+	ops, err := n.CommonFiles(ctx, certs.Names())
 	if err != nil {
 		return nil, err
 	}
@@ -233,9 +239,9 @@ func (n *Node) ownFiles(ctx context.Context, tokens func(add func(changeset.Acti
 	return ops, nil
 }
 
-// commonFiles are what a node of either role has: folders, trust, keys of its
+// CommonFiles are what a node of either role has: folders, trust, keys of its
 // own, arguments and certificates.
-func (n *Node) commonFiles(ctx context.Context, authorities []string) ([]changeset.Operation, error) {
+func (n *Node) CommonFiles(ctx context.Context, authorities []string) ([]changeset.Operation, error) {
 	var ops []changeset.Operation
 	add := func(a changeset.Action) { ops = append(ops, changeset.Operation{Action: a}) }
 	for _, f := range defaults.Folders() {
@@ -259,15 +265,15 @@ func (n *Node) commonFiles(ctx context.Context, authorities []string) ([]changes
 	if err := n.addDefaults(add); err != nil {
 		return nil, err
 	}
-	for _, p := range nodeProfiles(n.Record.Role) {
+	for _, p := range NodeProfiles(n.Record.Role) {
 		add(&changeset.IssueCertificate{Profile: p})
 	}
 	return ops, nil
 }
 
-// nodeProfiles are the certificates that the core issues on a node; those of
+// NodeProfiles are the certificates that the core issues on a node; those of
 // the datastore are the clustering plugin's to ask for.
-func nodeProfiles(role node.Role) []string {
+func NodeProfiles(role node.Role) []string {
 	if role == node.Worker {
 		return []string{pki.Kubelet, pki.Proxy, pki.Flanneld, pki.NodeAgent}
 	}
@@ -295,19 +301,20 @@ func (n *Node) addServerConf(add func(changeset.Action)) error {
 	return nil
 }
 
-const serviceAccountKey = "certs/serviceaccount.key"
+// ServiceAccountKey is the key that signs service account tokens.
+const ServiceAccountKey = "certs/serviceaccount.key"
 
 // addServiceAccountKey makes the key that signs service account tokens: the
 // core's own, of RSA because everyone who verifies a token can (ADR 7).
 func (n *Node) addServiceAccountKey(add func(changeset.Action)) error {
-	if _, err := n.Root.Lstat(serviceAccountKey); err == nil {
+	if _, err := n.Root.Lstat(ServiceAccountKey); err == nil {
 		return nil
 	}
 	_, key, err := pki.NewKey(pki.RSA2048)
 	if err != nil {
 		return fmt.Errorf("make the key of service accounts: %w", err)
 	}
-	add(&changeset.WriteFile{Path: serviceAccountKey, Secret: true, Content: key})
+	add(&changeset.WriteFile{Path: ServiceAccountKey, Secret: true, Content: key})
 	return nil
 }
 
@@ -359,11 +366,18 @@ func (n *Node) ensureManager(ctx context.Context) error {
 	})
 }
 
-func (n *Node) startServices(ctx context.Context, o StartOptions) error {
+// PrepareServices makes what services need outside the root folder, and makes
+// sure that there is someone to start them.
+func (n *Node) PrepareServices(ctx context.Context) error {
 	if err := prepareMachine(n.Root, n.Machine); err != nil {
 		return err
 	}
-	if err := n.ensureManager(ctx); err != nil {
+	return n.ensureManager(ctx)
+}
+
+// StartServices starts all of the node's services.
+func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
+	if err := n.PrepareServices(ctx); err != nil {
 		return err
 	}
 	if n.Record.Stopped {

@@ -49,10 +49,10 @@ func (n *Node) stop(ctx context.Context, r *Run, o StopOptions) error {
 	if err := n.Root.WriteFile("var/lock/stopped.lock", nil, n.Root.Public()); err != nil {
 		return err
 	}
-	if err := r.Step(ctx, "stop the services", n.stopServices); err != nil {
+	if err := r.Step(ctx, "stop the services", n.StopServices); err != nil {
 		return err
 	}
-	return r.Step(ctx, "remove what pods left", n.clearRemains)
+	return r.Step(ctx, "remove what pods left", n.ClearRemains)
 }
 
 func (n *Node) drain(ctx context.Context) error {
@@ -63,8 +63,8 @@ func (n *Node) drain(ctx context.Context) error {
 	return c.Drain(ctx, n.Record.Name, kube.DrainOptions{}, n.detail)
 }
 
-// stopServices stops all services and, where it is mk's own, their supervisor.
-func (n *Node) stopServices(ctx context.Context) error {
+// StopServices stops all services and, where it is mk's own, their supervisor.
+func (n *Node) StopServices(ctx context.Context) error {
 	if err := notRunning(n.services.Stop(ctx)); err != nil {
 		return err
 	}
@@ -97,7 +97,8 @@ func waitGone(ctx context.Context, s *supervisor.Client) error {
 	}
 }
 
-func (n *Node) clearRemains(ctx context.Context) error {
+// ClearRemains removes what pods leave on the machine.
+func (n *Node) ClearRemains(ctx context.Context) error {
 	d := n.Defaults()
 	return remains.Clear(ctx, remains.Node{
 		Shim: n.Programs.Bin("containerd-shim-runc-v2"), Socket: d.ContainerdSocket(), Cgroup: n.Root.CgroupRoot(),

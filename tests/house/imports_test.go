@@ -123,6 +123,7 @@ func floors() [][]string {
 	return [][]string{
 		{"agent"},
 		{"observe"},
+		{"membership"},
 		{"operation"},
 		{"pluginhost", "cluster"},
 		{"change"},

@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/pluginsdir"
@@ -115,7 +116,7 @@ func (j *join) dropArgs() error {
 // plugins puts the cluster's plugins into the store and makes them active.
 func (j *join) plugins(ctx context.Context) error {
 	n := j.n
-	if err := n.installShipped(ctx); err != nil {
+	if err := n.InstallShipped(ctx); err != nil {
 		return err
 	}
 	lock, err := n.Dir.Lock()
@@ -135,7 +136,7 @@ func (j *join) plugins(ctx context.Context) error {
 	if err := j.r.Apply(ctx, cs); err != nil {
 		return err
 	}
-	return n.describeActive(ctx)
+	return n.DescribeActive(ctx)
 }
 
 // fetch gets a plugin that this node lacks from the server's store. What it
@@ -149,7 +150,7 @@ func (j *join) fetch(ctx context.Context, p peer.Plugin) error {
 	if archive.Status != http.StatusOK {
 		return fmt.Errorf("the cluster does not give the plugin %s/%s %s: it answers %d", p.Kind, p.Name, p.Version, archive.Status)
 	}
-	return j.n.installArchive(ctx, archive.Body, p, pluginsdir.Options{Host: HostContracts(j.n.Version), By: j.n.User, At: j.n.Now().UTC()})
+	return j.n.installArchive(ctx, archive.Body, p, pluginsdir.Options{Host: operation.HostContracts(j.n.Version), By: j.n.User, At: j.n.Now().UTC()})
 }
 
 // keys takes over what control-plane nodes share: each plugin opens what was
@@ -199,7 +200,7 @@ func (j *join) keys(ctx context.Context) error {
 		return fmt.Errorf("the cluster's key of service accounts: %w", err)
 	}
 	return j.r.Apply(ctx, changeset.ChangeSet{Operations: []changeset.Operation{{
-		Action: &changeset.WriteFile{Path: serviceAccountKey, Content: own.ServiceAccountKey, Secret: true}}}})
+		Action: &changeset.WriteFile{Path: operation.ServiceAccountKey, Content: own.ServiceAccountKey, Secret: true}}}})
 }
 
 // sealKey is the key that the core's secrets are sealed to, made once.
@@ -218,7 +219,7 @@ func (j *join) sealKey() (private, recipient []byte, err error) {
 	return private, recipient, j.n.Root.WriteFile(joinSealed, private, node.Perm{Mode: 0o600, UID: -1, GID: -1})
 }
 
-func (n *Node) exportable(digest string) bool {
+func (n Node) exportable(digest string) bool {
 	said, err := n.Dir.LoadDescribed(digest)
 	return err == nil && said != nil && said.Description.Exportable
 }
@@ -236,7 +237,7 @@ func (j *join) undo(ctx context.Context) error {
 		}
 	}
 	if j.n.Record != nil {
-		errs = append(errs, j.n.stopServices(ctx), j.n.clearRemains(ctx))
+		errs = append(errs, j.n.StopServices(ctx), j.n.ClearRemains(ctx))
 	}
 	errs = append(errs, j.dropArgs(), j.dropPlugins())
 	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))

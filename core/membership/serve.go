@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -54,11 +54,11 @@ const (
 
 // BeginJoin reserves the joiner's token, asks whether it may come, and notes
 // it. Asked again by the same key, it prolongs what was.
-func (n *Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Begun, error) {
+func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Begun, error) {
 	if err := n.checkBegin(who, b); err != nil {
 		return nil, err
 	}
-	store, err := n.members()
+	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func tokenProblem(err error, token string) error {
 	return err
 }
 
-func (n *Node) checkBegin(who Caller, b peer.Begin) error {
+func (n Node) checkBegin(who Caller, b peer.Begin) error {
 	if n.Record.Role != node.ControlPlane {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: n.Record.Name + " is a worker: it cannot admit others", Next: "join a control-plane node"}
 	}
@@ -133,13 +133,8 @@ func (n *Node) checkBegin(who Caller, b peer.Begin) error {
 	return nil
 }
 
-func (n *Node) members() (cluster.Members, error) {
-	c, err := n.Kube()
-	return cluster.Members{Client: c}, err
-}
-
 // admit asks the strategy, notes the joiner, and answers what it needs.
-func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b peer.Begin, held tokens.Reservation) (*peer.Begun, error) {
+func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b peer.Begin, held tokens.Reservation) (*peer.Begun, error) {
 	m, others, err := n.free(ctx, store, who, b)
 	if err != nil {
 		return nil, err
@@ -147,7 +142,7 @@ func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b p
 	if b.Addresses, err = ownAddresses(b, n.Record.Network.PodCIDR, n.Record.Network.ServiceCIDR, others); err != nil {
 		return nil, err
 	}
-	c, _, facts, err := n.strategy(ctx)
+	c, _, facts, err := n.Strategy(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +185,7 @@ func (n *Node) admit(ctx context.Context, store cluster.Members, who Caller, b p
 // electLeaders has the controllers of this node compete with those to come:
 // a node that is alone does without, since a slow disk would cost it the lease
 // and so the process.
-func (n *Node) electLeaders(ctx context.Context, c *kube.Client) error {
+func (n Node) electLeaders(ctx context.Context, c *kube.Client) error {
 	yes, ops := "true", []changeset.Operation{}
 	for _, s := range []string{"kube-controller-manager", "kube-scheduler"} {
 		f, err := args.Load(n.Root.Args(s))
@@ -205,7 +200,7 @@ func (n *Node) electLeaders(ctx context.Context, c *kube.Client) error {
 		return nil
 	}
 	ops = append(ops, changeset.Operation{Action: &changeset.ControlService{Service: "kubelite", Action: changeset.Restart}})
-	if err := n.serveChanges(ctx, "elect leaders", node.NewID(), changeset.ChangeSet{Operations: ops}); err != nil {
+	if err := n.ServeChanges(ctx, "elect leaders", node.NewID(), changeset.ChangeSet{Operations: ops}); err != nil {
 		return err
 	}
 	return c.WaitReady(ctx, n.detail)
@@ -213,7 +208,7 @@ func (n *Node) electLeaders(ctx context.Context, c *kube.Client) error {
 
 // free finds the record that a joiner may write, none yet or its own, and the
 // records of the others.
-func (n *Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (own *cluster.Member, others []*cluster.Member, err error) {
+func (n Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (own *cluster.Member, others []*cluster.Member, err error) {
 	all, err := store.List(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -253,7 +248,7 @@ func (n *Node) free(ctx context.Context, store cluster.Members, who Caller, b pe
 }
 
 // begun is what a joiner of a role needs to know of the cluster.
-func (n *Node) begun(ctx context.Context, store cluster.Members, role string, facts plugin.Node) (*peer.Begun, error) {
+func (n Node) begun(ctx context.Context, store cluster.Members, role string, facts plugin.Node) (*peer.Begun, error) {
 	out := &peer.Begun{
 		ClusterID: n.Record.ClusterID, Server: facts, Auth: string(n.Record.Auth), Trust: map[string]peer.Bundle{}, Network: n.Record.Network,
 	}

@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -15,23 +15,10 @@ import (
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// serveChanges applies a ChangeSet for another node: under the apply lock
-// only, so that no node waits for another's operation.
-func (n *Node) serveChanges(ctx context.Context, verb, id string, cs changeset.ChangeSet) error {
-	if len(cs.Operations) == 0 {
-		return nil
-	}
-	r, err := n.Journal.serve(verb, id)
-	if err != nil {
-		return err
-	}
-	return r.End(ctx, r.Apply(ctx, cs))
-}
-
 // ServeStrategy answers a route of the clustering plugin. What it answers to
 // change is applied before the caller hears of it.
-func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, r peer.Request) (*peer.Answer, error) {
-	store, err := n.members()
+func (n Node) ServeStrategy(ctx context.Context, who Caller, operation string, r peer.Request) (*peer.Answer, error) {
+	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
@@ -39,11 +26,11 @@ func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, 
 	if err != nil {
 		return nil, err
 	}
-	c, by, facts, err := n.strategy(ctx)
+	c, by, facts, err := n.Strategy(ctx)
 	if err != nil {
 		return nil, err
 	}
-	members, err := n.datastoreMembers(ctx)
+	members, err := n.DatastoreMembers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +46,7 @@ func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, 
 	if served.Answer.NotYet != nil {
 		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte(served.Answer.NotYet.WaitingFor)}, nil
 	}
-	if err := n.checkGrants(served.Answer.Changes, by); err != nil {
+	if err := n.CheckGrants(served.Answer.Changes, by); err != nil {
 		return nil, fmt.Errorf("%s: %w", by, err)
 	}
 	if err := onlyOf(m, served.Answer.Changes); err != nil {
@@ -67,7 +54,7 @@ func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, 
 	}
 	if served.Lease != nil && !served.Lease.Until.IsZero() {
 		// Noted before it is done: what is done must never lack its way back.
-		if err := errors.Join(n.checkGrants(served.Lease.TakeBack, by), onlyOf(m, served.Lease.TakeBack)); err != nil {
+		if err := errors.Join(n.CheckGrants(served.Lease.TakeBack, by), onlyOf(m, served.Lease.TakeBack)); err != nil {
 			return nil, fmt.Errorf("%s: %w", by, err)
 		}
 		m.TakeBack = &served.Lease.TakeBack
@@ -77,7 +64,7 @@ func (n *Node) ServeStrategy(ctx context.Context, who Caller, operation string, 
 	}
 	limited, cancel := context.WithTimeout(ctx, serveLimit)
 	defer cancel()
-	err = n.serveChanges(limited, "serve the join of "+m.Name, call.OperationID, served.Answer.Changes)
+	err = n.ServeChanges(limited, "serve the join of "+m.Name, call.OperationID, served.Answer.Changes)
 	if err != nil && limited.Err() != nil && ctx.Err() == nil {
 		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte("the datastore takes in " + m.Name)}, nil
 	}

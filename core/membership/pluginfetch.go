@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"archive/tar"
@@ -27,7 +27,7 @@ const (
 )
 
 // PluginArchive is a plugin of this node's store, as a tar archive.
-func (n *Node) PluginArchive(digest string, w io.Writer) error {
+func (n Node) PluginArchive(digest string, w io.Writer) error {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func (n *Node) PluginArchive(digest string, w io.Writer) error {
 
 // installArchive installs what PluginArchive of another node packed. What it
 // is counts, not who sent it: another digest is refused.
-func (n *Node) installArchive(ctx context.Context, data []byte, p peer.Plugin, o pluginsdir.Options) (err error) {
+func (n Node) installArchive(ctx context.Context, data []byte, p peer.Plugin, o pluginsdir.Options) (err error) {
 	if err := n.Root.RemoveAll(fetchFolder); err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (n *Node) installArchive(ctx context.Context, data []byte, p peer.Plugin, o
 		return fmt.Errorf("unpack %s/%s %s: %w", p.Kind, p.Name, p.Version, err)
 	}
 	defer func() { err = errors.Join(err, n.Root.RemoveAll(fetchFolder)) }()
-	o.Trial = n.set
+	o.Trial = n.Trial()
 	o.Consent = func(*pluginsdir.Proposal) error { return nil } // given in the cluster
 	if _, err := n.Dir.Install(ctx, n.Root.Path(fetchFolder), o); err != nil {
 		return err

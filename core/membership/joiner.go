@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/plugin"
@@ -20,7 +21,7 @@ import (
 
 // joiner is the record of a join under way that a caller may speak for; what
 // it has here is prolonged.
-func (n *Node) joiner(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
+func (n Node) joiner(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
 	all, err := store.List(ctx)
 	if err != nil {
 		return nil, err
@@ -44,8 +45,8 @@ func (n *Node) joiner(ctx context.Context, store cluster.Members, who Caller, op
 // JoinSecrets seals what control-plane nodes share for an admitted joiner:
 // each plugin's state to that plugin's key, the core's to its own. All is
 // bound to the reservation.
-func (n *Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*peer.Sealed, error) {
-	store, err := n.members()
+func (n Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*peer.Sealed, error) {
+	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +61,7 @@ func (n *Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pe
 	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
 	for name, recipient := range s.Recipients {
 		if name == peer.CoreRecipient {
-			key, err := n.Root.ReadFile(serviceAccountKey)
+			key, err := n.Root.ReadFile(operation.ServiceAccountKey)
 			if err != nil {
 				return nil, err
 			}
@@ -88,8 +89,8 @@ func (n *Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pe
 
 // SignFor certifies keys of the caller's own node, for the names that its
 // record has and the profiles that its role may hold.
-func (n *Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
-	store, err := n.members()
+func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
+	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
@@ -100,30 +101,25 @@ func (n *Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Sign
 	if len(s.Requests) == 0 || len(s.Requests) > len(pki.Profiles()) {
 		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(s.Requests))
 	}
-	now := n.Now()
-	if err := n.Issuer.checkClock(now); err != nil {
-		return nil, err
-	}
-	names, err := parseNames([]string{m.Name}, append([]string{"127.0.0.1", m.Address}, m.Addresses...))
+	names, err := operation.NormalNames([]string{m.Name}, append([]string{"127.0.0.1", m.Address}, m.Addresses...))
 	if err != nil {
 		return nil, err
 	}
-	batch := make([]*wish, len(s.Requests))
+	batch := make([]operation.Request, len(s.Requests))
 	for i, r := range s.Requests {
 		if batch[i], err = signable(m, names, r); err != nil {
 			return nil, err
 		}
 	}
-	if err := n.Issuer.sign(ctx, "for/"+m.Name, pki.Kubernetes, batch, now); err != nil {
+	out := &peer.Signed{}
+	if out.Certificates, err = n.Issuer.SignFor(ctx, "for/"+m.Name, batch); err != nil {
 		return nil, err
 	}
-	out := &peer.Signed{}
-	for _, w := range batch {
-		out.Certificates = append(out.Certificates, w.cert)
-		if w.request.Profile.Name != pki.NodeAgent {
+	for i, signed := range out.Certificates {
+		if batch[i].Profile.Name != pki.NodeAgent {
 			continue
 		}
-		cert, err := pki.ParseCertificate(w.cert)
+		cert, err := pki.ParseCertificate(signed)
 		if err != nil {
 			return nil, err
 		}
@@ -137,26 +133,26 @@ func (n *Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Sign
 }
 
 // signable holds one request to the policy: profile, key and names.
-func signable(m *cluster.Member, names pki.Names, r peer.SignEntry) (*wish, error) {
+func signable(m *cluster.Member, names pki.Names, r peer.SignEntry) (operation.Request, error) {
 	p, err := pki.Find(r.Profile)
 	if err != nil {
-		return nil, plugin.Errorf(plugin.BadArgument, "%v", err)
+		return operation.Request{}, plugin.Errorf(plugin.BadArgument, "%v", err)
 	}
-	if !slices.Contains(nodeProfiles(node.Worker), p.Name) {
-		return nil, plugin.Errorf(NotPermitted, "a certificate %s is not made for another node", p.Name)
+	if !slices.Contains(operation.NodeProfiles(node.Worker), p.Name) {
+		return operation.Request{}, plugin.Errorf(NotPermitted, "a certificate %s is not made for another node", p.Name)
 	}
-	w := &wish{csr: r.CSR, request: pki.Request{Profile: p, Node: m.Name}}
+	w := operation.Request{CSR: r.CSR, Request: pki.Request{Profile: p, Node: m.Name}}
 	if p.Names == pki.NodeNames {
-		w.request.Names = names
+		w.Names = names
 	}
-	if err := pki.CheckCSR(r.CSR, w.request); err != nil {
-		return nil, plugin.Errorf(NotPermitted, "%v", err)
+	if err := pki.CheckCSR(r.CSR, w.Request); err != nil {
+		return operation.Request{}, plugin.Errorf(NotPermitted, "%v", err)
 	}
 	return w, nil
 }
 
 // callerRecord is the record of the node that asks.
-func (n *Node) callerRecord(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
+func (n Node) callerRecord(ctx context.Context, store cluster.Members, who Caller, operation string) (*cluster.Member, error) {
 	if operation != "" {
 		return n.joiner(ctx, store, who, operation)
 	}
@@ -175,7 +171,7 @@ func (n *Node) callerRecord(ctx context.Context, store cluster.Members, who Call
 
 // CommitJoin makes a joiner a member and spends its token; again is no error,
 // because the answer may have been lost.
-func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+func (n Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	store, all, err := n.records(ctx)
 	if err != nil {
 		return err
@@ -205,7 +201,7 @@ func (n *Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 
 // mark gives a joiner's node the labels and taints that it was to have: a
 // kubelet sets some of them only when it registers.
-func (n *Node) mark(ctx context.Context, c *kube.Client, m *cluster.Member) error {
+func (n Node) mark(ctx context.Context, c *kube.Client, m *cluster.Member) error {
 	if len(m.Labels) > 0 {
 		if err := c.SetLabels(ctx, m.Name, m.Labels, nil); err != nil {
 			return plugin.Errorf(plugin.BadArgument, "%v", err)
@@ -240,7 +236,7 @@ func ParseTaint(text string) (kube.Taint, error) {
 
 // ReleaseJoin takes back all that a joiner has here, also where it was
 // committed and did not hear of it. One that has nothing is no error.
-func (n *Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	store, all, err := n.records(ctx)
 	if err != nil {
 		return err
@@ -260,9 +256,9 @@ func (n *Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error 
 
 // takeBack undoes what was done here for a join that failed: datastore
 // member, node object, reservation and record.
-func (n *Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
+func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
 	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
-		if err := n.serveChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
+		if err := n.ServeChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
 			return err
 		}
 	}
@@ -283,7 +279,7 @@ func (n *Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.M
 
 // ReapJoins takes back the joins whose lease has ended: a joiner that died
 // leaves neither member nor node behind.
-func (n *Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
+func (n Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
 	store, all, err := n.records(ctx)
 	if err != nil {
 		return next, err
@@ -308,8 +304,8 @@ func (n *Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
 
 // Known reports as an error that a caller is neither a member nor a joiner of
 // the control plane.
-func (n *Node) Known(ctx context.Context, who Caller, operation string) error {
-	store, err := n.members()
+func (n Node) Known(ctx context.Context, who Caller, operation string) error {
+	store, err := n.Store()
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -15,7 +15,7 @@ const NoApproval plugin.Reason = "NO_APPROVAL"
 // PendingJoins lists the joins that this node serves and that wait for a
 // person, the longest first. It starts the active clustering plugin, and
 // changes nothing.
-func (n *Node) PendingJoins(ctx context.Context) ([]clustering.PendingJoin, error) {
+func (n Node) PendingJoins(ctx context.Context) ([]clustering.PendingJoin, error) {
 	a, who, err := n.approver(ctx)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ type verdict struct {
 
 // DecideJoin approves or denies the join that waits under a name. The joiner
 // hears of it when it asks again.
-func (n *Node) DecideJoin(ctx context.Context, name string, approve bool, reason string) error {
+func (n Node) DecideJoin(ctx context.Context, name string, approve bool, reason string) error {
 	verb := "deny"
 	if approve {
 		verb = "approve"
@@ -51,7 +51,7 @@ func (n *Node) DecideJoin(ctx context.Context, name string, approve bool, reason
 	}))
 }
 
-func (n *Node) approver(ctx context.Context) (clustering.Approver, plugin.Identity, error) {
+func (n Node) approver(ctx context.Context) (clustering.Approver, plugin.Identity, error) {
 	c, who, err := n.Plugins.Clustering(ctx)
 	if err != nil {
 		return nil, who, err

@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/certs"
@@ -51,17 +52,13 @@ const (
 	pluginList = "plugins/lock.json"
 )
 
-// agentsFile is where a worker finds the control plane's agents: a list of
-// host:port, JSON.
-const agentsFile = "var/kubernetes/agents.json"
-
 // IsMember is the reason of a join on a node that has a cluster already.
 const IsMember plugin.Reason = "IS_MEMBER"
 
 // join is a join under way, on the joiner.
 type join struct {
-	n      *Node
-	r      *Run
+	n      Node
+	r      *operation.Run
 	o      JoinOptions
 	client *peer.Client
 	begun  *peer.Begun
@@ -70,7 +67,7 @@ type join struct {
 // Join makes this node part of the cluster that invited it. A join that was
 // interrupted is gone on with; one that fails before the node votes leaves
 // both sides as they were.
-func (n *Node) Join(ctx context.Context, o JoinOptions) error {
+func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if n.Record != nil && n.Record.ClusterID != "" {
 		return &plugin.Error{Reason: IsMember, Message: "this node belongs to a cluster already",
 			Next: "mk leave, or, where the cluster is this node alone: mk reset --all"}
@@ -80,7 +77,7 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 		return err
 	}
 	if err := sameJoin(r.Record, o); err != nil {
-		return errors.Join(err, r.lock.Release())
+		return errors.Join(err, r.Release())
 	}
 	j := &join{n: n, r: r, o: o}
 	err = j.run(ctx)
@@ -91,13 +88,13 @@ func (n *Node) Join(ctx context.Context, o JoinOptions) error {
 }
 
 // sameJoin refuses to go on with a join that was begun in another way.
-func sameJoin(rec *Record, o JoinOptions) error {
+func sameJoin(rec *operation.Record, o JoinOptions) error {
 	var was JoinOptions
 	if err := json.Unmarshal(rec.Params, &was); err != nil {
 		return fmt.Errorf("read change %d: %w", rec.Number, err)
 	}
 	if was.Server != o.Server || was.Worker != o.Worker || was.Name != o.Name || was.Address != o.Address {
-		return &OpenError{Record: rec}
+		return &operation.OpenError{Record: rec}
 	}
 	return nil
 }
@@ -133,7 +130,7 @@ func JoinSteps(worker bool) []string {
 }
 
 func (j *join) start(ctx context.Context) error {
-	return j.n.startServices(ctx, StartOptions{NoBoot: j.o.NoBoot})
+	return j.n.StartServices(ctx, operation.StartOptions{NoBoot: j.o.NoBoot})
 }
 
 func (j *join) run(ctx context.Context) error {
@@ -152,13 +149,13 @@ func (j *join) run(ctx context.Context) error {
 
 // remember makes what the cluster said known to who issues certificates.
 func (j *join) remember() error {
-	j.n.several = true
+	j.n.Several = true
 	for name, b := range j.begun.Trust {
 		if _, err := pki.ParseBundle(b.Servers); err != nil {
 			return fmt.Errorf("the cluster's trust in %s: %w", name, err)
 		}
 		if j.o.Worker { // a control-plane node asks its own plugins
-			j.n.Issuer.remember(certs.Authority{Name: name, ServerBundle: b.Servers, ClientBundle: b.Clients})
+			j.n.Issuer.Remember(certs.Authority{Name: name, ServerBundle: b.Servers, ClientBundle: b.Clients})
 		}
 	}
 	if j.o.Worker {
@@ -182,8 +179,8 @@ func (j *join) remember() error {
 }
 
 func (j *join) identify(ctx context.Context) error {
-	o := StartOptions{Name: j.o.Name, Address: j.o.Address}
-	if err := j.n.identify(ctx, o); err != nil {
+	o := operation.StartOptions{Name: j.o.Name, Address: j.o.Address}
+	if err := j.n.Identify(ctx, o); err != nil {
 		return err
 	}
 	if j.o.Worker {
@@ -197,8 +194,8 @@ func (j *join) begin(ctx context.Context) error {
 	r := j.n.Record
 	request := peer.Begin{
 		Operation: j.r.Record.ID, Token: j.o.Token, NodeID: r.ID, Name: r.Name, Role: string(r.Role), Address: r.Address,
-		Addresses: r.Addresses, AgentPort: j.n.agentPort(), Labels: j.o.Labels, Taints: j.o.Taints,
-		Versions: map[string]string{"mk": j.n.Version, "kubernetes": KubernetesVersion},
+		Addresses: r.Addresses, AgentPort: j.n.AgentPort(), Labels: j.o.Labels, Taints: j.o.Taints,
+		Versions: map[string]string{"mk": j.n.Version, "kubernetes": operation.KubernetesVersion},
 	}
 	for {
 		request.Now = j.n.Now()
@@ -207,7 +204,7 @@ func (j *join) begin(ctx context.Context) error {
 			return err
 		}
 		if begun.NotYet != nil {
-			if err := j.r.wait(ctx, &plugin.NotYet{RetryAfter: begun.NotYet.RetryAfter, WaitingFor: begun.NotYet.WaitingFor}); err != nil {
+			if err := j.r.Wait(ctx, &plugin.NotYet{RetryAfter: begun.NotYet.RetryAfter, WaitingFor: begun.NotYet.WaitingFor}); err != nil {
 				return err
 			}
 			continue
@@ -254,13 +251,10 @@ func (j *join) member(ctx context.Context) error {
 		return j.r.Apply(ctx, changeset.ChangeSet{Operations: ops})
 	}
 	// The datastore is started on the way.
-	if err := prepareMachine(j.n.Root, j.n.Machine); err != nil {
+	if err := j.n.PrepareServices(ctx); err != nil {
 		return err
 	}
-	if err := j.n.ensureManager(ctx); err != nil {
-		return err
-	}
-	c, who, facts, err := j.n.strategy(ctx)
+	c, who, facts, err := j.n.Strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -268,7 +262,7 @@ func (j *join) member(ctx context.Context) error {
 	first := true
 	return j.r.Ask(ctx, "join", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
 		first = call.Step.IsZero()
-		if err := j.r.passes(ctx, c, "Join", call.Step); err != nil {
+		if err := j.r.Passes(ctx, c, "Join", call.Step); err != nil {
 			return plugin.Answer{}, err
 		}
 		answer, err := c.Join(ctx, clustering.JoinRequest{
@@ -280,7 +274,7 @@ func (j *join) member(ctx context.Context) error {
 		if !first {
 			return cs, nil
 		}
-		own, err := j.n.ownFiles(ctx, func(add func(changeset.Action)) error { return j.n.addTokens(ctx, j.r, add) })
+		own, err := j.n.OwnFiles(ctx, j.r)
 		return changeset.ChangeSet{Operations: append(own, cs.Operations...)}, err
 	})
 }
@@ -288,7 +282,7 @@ func (j *join) member(ctx context.Context) error {
 // workerFiles are the files of a worker: trust, certificates by the peer,
 // arguments. No plugin is asked.
 func (j *join) workerFiles(ctx context.Context) ([]changeset.Operation, error) {
-	ops, err := j.n.commonFiles(ctx, []string{certs.Kubernetes})
+	ops, err := j.n.CommonFiles(ctx, []string{certs.Kubernetes})
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +296,7 @@ func (j *join) workerFiles(ctx context.Context) ([]changeset.Operation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the list of agents: %w", err)
 	}
-	add(&changeset.WriteFile{Path: agentsFile, Content: append(agents, '\n')})
+	add(&changeset.WriteFile{Path: operation.AgentsFile, Content: append(agents, '\n')})
 	for _, l := range []string{"lite.lock", "ha-cluster", "clustered.lock", "no-etcd"} {
 		add(&changeset.SetLock{Name: l})
 	}
@@ -310,27 +304,7 @@ func (j *join) workerFiles(ctx context.Context) ([]changeset.Operation, error) {
 }
 
 // ready waits until the node is Ready in the cluster.
-func (j *join) ready(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	go j.n.giveUp(ctx, stop)
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	if err := j.n.importImages(ctx); err != nil {
-		return j.n.whyNotReady(ctx, err)
-	}
-	c, err := j.n.Kube()
-	if err != nil {
-		return err
-	}
-	if err := c.WaitReady(ctx, j.n.detail); err != nil {
-		return j.n.whyNotReady(ctx, err)
-	}
-	if err := c.WaitNode(ctx, j.n.Record.Name, j.n.detail); err != nil {
-		return j.n.whyNotReady(ctx, err)
-	}
-	return nil
-}
+func (j *join) ready(ctx context.Context) error { return j.n.AwaitNode(ctx) }
 
 // commit tells the cluster that the node is Ready. An answer that is lost is
 // asked for again: what succeeded is not to be taken back.
@@ -342,7 +316,7 @@ func (j *join) commit(ctx context.Context) error {
 		if err == nil || !errors.Is(err, peer.Unreachable) {
 			return err
 		}
-		if j.r.wait(ctx, &plugin.NotYet{RetryAfter: time.Second, WaitingFor: err.Error()}) != nil {
+		if j.r.Wait(ctx, &plugin.NotYet{RetryAfter: time.Second, WaitingFor: err.Error()}) != nil {
 			return err
 		}
 	}

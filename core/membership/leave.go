@@ -1,4 +1,4 @@
-package operation
+package membership
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
@@ -35,7 +36,7 @@ const (
 
 // Leave takes this node out of its cluster and leaves nothing of the cluster
 // on it. One that was interrupted is gone on with; half-joined nodes leave too.
-func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
+func (n Node) Leave(ctx context.Context, o LeaveOptions) error {
 	open, err := n.Journal.Open()
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
 		return n.giveUpJoin(ctx, open)
 	}
 	if n.Record == nil {
-		return ErrNoNode
+		return operation.ErrNoNode
 	}
 	r, err := n.Journal.Begin(ctx, "leave", o)
 	if err != nil {
@@ -61,7 +62,7 @@ func (n *Node) Leave(ctx context.Context, o LeaveOptions) error {
 
 // giveUpJoin takes a join back that was interrupted: on both sides where the
 // cluster answers, else here; there it ends with its lease.
-func (n *Node) giveUpJoin(ctx context.Context, open *Record) error {
+func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 	var o JoinOptions
 	if err := json.Unmarshal(open.Params, &o); err != nil {
 		return fmt.Errorf("read change %d: %w", open.Number, err)
@@ -76,17 +77,16 @@ func (n *Node) giveUpJoin(ctx context.Context, open *Record) error {
 	}
 	j := &join{n: n, r: r, o: o}
 	if err := j.connect(); err != nil {
-		return errors.Join(err, r.lock.Release())
+		return errors.Join(err, r.Release())
 	}
 	defer j.client.Close()
 	if err := j.undo(ctx); err != nil {
-		return errors.Join(err, r.lock.Release())
+		return errors.Join(err, r.Release())
 	}
-	r.Record.State, r.Record.Error, r.Record.Ended = Failed, "given up by "+n.User, n.Now().UTC()
-	return errors.Join(saveRecord(n.Root, r.Record), r.lock.Release())
+	return r.GiveUp("given up by " + n.User)
 }
 
-func (n *Node) leave(ctx context.Context, r *Run, o LeaveOptions) error {
+func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error {
 	tolerate := func(do func(context.Context) error) func(context.Context) error {
 		if !o.Force {
 			return do
@@ -127,7 +127,7 @@ type leaving struct {
 
 // beforeLeave notes the other control-plane nodes. Where there is none, this
 // node may hold the last copy of the data.
-func (n *Node) beforeLeave(ctx context.Context) error {
+func (n Node) beforeLeave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	all, err := n.Members(ctx)
@@ -146,7 +146,7 @@ func (n *Node) beforeLeave(ctx context.Context) error {
 			Next: "mk reset --all removes node and data; mk leave --force does the same"}
 	}
 	if n.Record.Role == node.ControlPlane {
-		if l.Members, err = n.datastoreMembers(ctx); err != nil {
+		if l.Members, err = n.DatastoreMembers(ctx); err != nil {
 			return err
 		}
 	}
@@ -157,7 +157,7 @@ func (n *Node) beforeLeave(ctx context.Context) error {
 	return n.Root.WriteFile(leaveFile, data, node.Perm{Mode: 0o600, UID: -1, GID: -1})
 }
 
-func (n *Node) noted() (leaving, error) {
+func (n Node) noted() (leaving, error) {
 	var l leaving
 	data, err := n.Root.ReadFile(leaveFile)
 	if err != nil {
@@ -170,7 +170,7 @@ func (n *Node) noted() (leaving, error) {
 }
 
 // drainSelf moves pods elsewhere. A worker has a control-plane node do it.
-func (n *Node) drainSelf(ctx context.Context) error {
+func (n Node) drainSelf(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	if n.Record.Role == node.Worker {
@@ -195,21 +195,21 @@ func drained(ctx context.Context, c *kube.Client, name string, detail func(strin
 }
 
 // askAny asks the noted control-plane nodes until one has done it.
-func (n *Node) askAny(ctx context.Context, path string, in any) error {
+func (n Node) askAny(ctx context.Context, path string, in any) error {
 	l, err := n.noted()
 	if err != nil {
 		return err
 	}
-	return n.askAgents(ctx, l.Agents, path, in, nil)
+	return n.AskAgents(ctx, l.Agents, path, in, nil)
 }
 
 // leaveDatastore has the strategy take this node's member out.
-func (n *Node) leaveDatastore(ctx context.Context, r *Run, o LeaveOptions) error {
+func (n Node) leaveDatastore(ctx context.Context, r *operation.Run, o LeaveOptions) error {
 	l, err := n.noted()
 	if err != nil {
 		return err
 	}
-	c, who, facts, err := n.strategy(ctx)
+	c, who, facts, err := n.Strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func (n *Node) leaveDatastore(ctx context.Context, r *Run, o LeaveOptions) error
 
 // tellLeft has another node remove this one's object and record: with them go
 // its rights.
-func (n *Node) tellLeft(ctx context.Context) error {
+func (n Node) tellLeft(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return n.askAny(ctx, peer.LeavePath, peer.Leave{Node: n.Record.Name})
@@ -228,12 +228,12 @@ func (n *Node) tellLeft(ctx context.Context) error {
 
 // wipeCluster stops the node and removes all that it had of the cluster: keys,
 // plugins' state, datastore, undo copies. What people wrote stays: settings.
-func (n *Node) wipeCluster(ctx context.Context) error {
+func (n Node) wipeCluster(ctx context.Context) error {
 	n.forgetAll(ctx)
-	if err := n.stopServices(ctx); err != nil {
+	if err := n.StopServices(ctx); err != nil {
 		return err
 	}
-	if err := n.clearRemains(ctx); err != nil {
+	if err := n.ClearRemains(ctx); err != nil {
 		return err
 	}
 	errs := []error{
@@ -247,7 +247,7 @@ func (n *Node) wipeCluster(ctx context.Context) error {
 }
 
 // removeAllBut removes what lies in a folder, but for some of it.
-func (n *Node) removeAllBut(folder string, keep ...string) error {
+func (n Node) removeAllBut(folder string, keep ...string) error {
 	entries, err := n.Root.ReadDir(folder)
 	errs := []error{err}
 	for _, e := range entries {
@@ -260,7 +260,7 @@ func (n *Node) removeAllBut(folder string, keep ...string) error {
 
 // forgetAll has every active plugin drop what belongs to the cluster. What it
 // cannot drop elsewhere is named; its state folder goes in any case.
-func (n *Node) forgetAll(ctx context.Context) {
+func (n Node) forgetAll(ctx context.Context) {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return
@@ -283,7 +283,7 @@ type RemoveOptions struct {
 
 // RemoveNode takes another node out of the cluster: whatever of datastore
 // member, node object and record is there goes. Asked again, it goes on.
-func (n *Node) RemoveNode(ctx context.Context, o RemoveOptions) error {
+func (n Node) RemoveNode(ctx context.Context, o RemoveOptions) error {
 	if n.Record.Role == node.Worker {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: "a worker cannot remove others", Next: "mk remove-node, on a control-plane node"}
 	}
@@ -297,8 +297,8 @@ func (n *Node) RemoveNode(ctx context.Context, o RemoveOptions) error {
 	return r.End(ctx, n.removeNode(ctx, r, o))
 }
 
-func (n *Node) removeNode(ctx context.Context, r *Run, o RemoveOptions) error {
-	store, err := n.members()
+func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions) error {
+	store, err := n.Store()
 	if err != nil {
 		return err
 	}
@@ -306,7 +306,7 @@ func (n *Node) removeNode(ctx context.Context, r *Run, o RemoveOptions) error {
 	if err != nil {
 		return err
 	}
-	members, err := n.datastoreMembers(ctx)
+	members, err := n.DatastoreMembers(ctx)
 	if err != nil {
 		return err
 	}
@@ -342,8 +342,8 @@ func (n *Node) removeNode(ctx context.Context, r *Run, o RemoveOptions) error {
 	return r.Step(ctx, "remove the object and rights of "+o.Name, func(ctx context.Context) error { return n.ForgetNode(ctx, o.Name) })
 }
 
-func (n *Node) removeMember(ctx context.Context, r *Run, o RemoveOptions, m *cluster.Member, members []clustering.Member) error {
-	c, who, facts, err := n.strategy(ctx)
+func (n Node) removeMember(ctx context.Context, r *operation.Run, o RemoveOptions, m *cluster.Member, members []clustering.Member) error {
+	c, who, facts, err := n.Strategy(ctx)
 	if err != nil {
 		return err
 	}
@@ -357,8 +357,8 @@ func (n *Node) removeMember(ctx context.Context, r *Run, o RemoveOptions, m *clu
 }
 
 // ForgetNode removes a node's object and record; what is gone is no error.
-func (n *Node) ForgetNode(ctx context.Context, name string) error {
-	store, err := n.members()
+func (n Node) ForgetNode(ctx context.Context, name string) error {
+	store, err := n.Store()
 	if err != nil {
 		return err
 	}
@@ -374,7 +374,7 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 
 // LetGo does for a member that leaves what it cannot do itself: its object and
 // record go.
-func (n *Node) LetGo(ctx context.Context, who Caller, in peer.Leave) error {
+func (n Node) LetGo(ctx context.Context, who Caller, in peer.Leave) error {
 	if _, err := n.speaker(ctx, who, in); err != nil {
 		return err
 	}
@@ -382,7 +382,7 @@ func (n *Node) LetGo(ctx context.Context, who Caller, in peer.Leave) error {
 }
 
 // LetGoOfPods moves the pods of a member that leaves elsewhere.
-func (n *Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error {
+func (n Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error {
 	store, err := n.speaker(ctx, who, in)
 	if err != nil {
 		return err
@@ -392,8 +392,8 @@ func (n *Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error
 
 // speaker refuses whoever does not speak for itself. A node without a record
 // is no stranger: one that has left may come a second time.
-func (n *Node) speaker(ctx context.Context, who Caller, in peer.Leave) (cluster.Members, error) {
-	store, err := n.members()
+func (n Node) speaker(ctx context.Context, who Caller, in peer.Leave) (cluster.Members, error) {
+	store, err := n.Store()
 	if err != nil {
 		return store, err
 	}
