@@ -28,9 +28,6 @@ func (s *session) addNode() *cli.Command {
 			&cli.BoolFlag{Name: "worker", Usage: "the token lets in workers only"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			if err := s.root("add-node"); err != nil {
 				return err
 			}

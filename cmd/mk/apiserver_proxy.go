@@ -20,9 +20,6 @@ func (s *session) apiserverProxy() *cli.Command {
 			if err := s.root("apiserver-proxy"); err != nil {
 				return err
 			}
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			root, err := node.Open(s.global.root, node.Options{})
 			if err != nil {
 				return err

@@ -57,13 +57,19 @@ func dress(s *session, commands []*cli.Command, path string) {
 			}
 			return nil
 		}
+		do := c.Action
 		if len(c.Subcommands) == 0 {
+			c.Action = func(ctx *cli.Context) error {
+				if err := noMore(ctx.Args().Slice(), c.ArgsUsage, full); err != nil {
+					return err
+				}
+				return do(ctx)
+			}
 			continue
 		}
-		bare := c.Action
 		c.Action = func(ctx *cli.Context) error {
-			if ctx.Args().Len() == 0 && bare != nil {
-				return bare(ctx)
+			if ctx.Args().Len() == 0 && do != nil {
+				return do(ctx)
 			}
 			return s.noVerb(ctx, full, c.Subcommands)
 		}
@@ -187,10 +193,13 @@ func (s *session) noVerb(c *cli.Context, path string, commands []*cli.Command) e
 	return p
 }
 
-// noMore refuses arguments that a verb does not take.
-func noMore(c *cli.Context, most int) error {
-	if c.Args().Len() > most {
-		return usage("mk %s: %q is one argument too many", c.Command.FullName(), c.Args().Get(most))
+// noMore refuses arguments that the usage of a verb does not name. What is
+// missing the verb asks for itself: it knows what it is.
+func noMore(args []string, argsUsage, path string) error {
+	if _, most := arity(argsUsage); most >= 0 && len(args) > most {
+		p := usage("%s: %q is one argument too many", path, args[most])
+		p.Next = []string{path + " --help"}
+		return p
 	}
 	return nil
 }

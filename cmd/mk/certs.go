@@ -151,9 +151,6 @@ func certLimits(c *cli.Context, n *operation.Node) (limits, error) {
 }
 
 func (s *session) checkCerts(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	return s.open("certs", func(n *operation.Node) error {
 		l, err := certLimits(c, n)
 		if err != nil {
@@ -190,9 +187,6 @@ func (s *session) checkCerts(c *cli.Context) error {
 
 // certTree shows who signed what.
 func (s *session) certTree(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	return s.open("certs", func(n *operation.Node) error {
 		tree, err := n.CertificateTree()
 		if err != nil {

@@ -27,9 +27,6 @@ func (s *session) config() *cli.Command {
 			&cli.BoolFlag{Name: "merge", Usage: "merge into ~/.kube/config, after a backup"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			return s.open("config", func(n *operation.Node) error { return s.doConfig(c, n) })
 		},
 	}

@@ -42,9 +42,6 @@ func (s *session) datastoreMembers(c *cli.Context) error {
 
 // withDatastore shows a status; one without a quorum is shown, and is a problem.
 func (s *session) withDatastore(c *cli.Context, show func(*datastore.Status) error) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
 	return s.open("datastore", func(n *operation.Node) error {

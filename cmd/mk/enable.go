@@ -10,7 +10,7 @@ import (
 
 func (s *session) enable() *cli.Command {
 	return &cli.Command{
-		Name: "enable", Usage: "enable an addon", ArgsUsage: "ADDON[:ARGUMENT...]",
+		Name: "enable", Usage: "enable an addon", ArgsUsage: "ADDON[:ARGUMENT]...",
 		Description: "sudo mk enable dns\nsudo mk enable dns:1.1.1.1,9.9.9.9", UsageText: exitsUsual + ", 4 not ready in time",
 		Flags:  []cli.Flag{&cli.StringSliceFlag{Name: "set", Usage: "a value of the addon: `KEY=VALUE`"}},
 		Action: func(c *cli.Context) error { return s.setAddons(c, true) },

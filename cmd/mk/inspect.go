@@ -29,9 +29,6 @@ func (s *session) inspect() *cli.Command {
 			&cli.BoolFlag{Name: "no-logs", Usage: "leave logs out"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			to := c.String("to")
 			if to == "" {
 				to = "mk-report-" + time.Now().UTC().Format("20060102T150405Z") + ".tar.gz"

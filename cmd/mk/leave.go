@@ -20,9 +20,6 @@ func (s *session) leave() *cli.Command {
 			&cli.BoolFlag{Name: "no-drain", Usage: "do not move its pods elsewhere first"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			if err := s.root("leave"); err != nil {
 				return err
 			}

@@ -36,9 +36,6 @@ func (s *session) nodeVerbs() *cli.Command {
 }
 
 func (s *session) listNodes(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	if c.Bool("pending") {
 		return s.listPending(c)
 	}

@@ -19,9 +19,6 @@ func (s *session) reset() *cli.Command {
 }
 
 func (s *session) doReset(c *cli.Context, all bool) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	if !all {
 		p := usage("mk reset takes everything: say so with --all")
 		p.Next = []string{"mk reset --all"}

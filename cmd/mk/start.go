@@ -25,9 +25,6 @@ func (s *session) start() *cli.Command {
 			&cli.StringFlag{Name: "cni", Usage: "how pods reach other nodes: vxlan, host-gw or wireguard"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			if err := s.root("start"); err != nil {
 				return err
 			}

@@ -25,9 +25,6 @@ func (s *session) status() *cli.Command {
 			&cli.StringFlag{Name: "addon", Aliases: []string{"a"}, Usage: "only say whether this `ADDON` is enabled"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			if c.Bool("watch") {
 				return s.watchStatus(c)
 			}

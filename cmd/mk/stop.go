@@ -12,9 +12,6 @@ func (s *session) stop() *cli.Command {
 		Description: "sudo mk stop --drain", UsageText: exitsUsual,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "drain", Usage: "move pods to other nodes first"}},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			if err := s.root("stop"); err != nil {
 				return err
 			}

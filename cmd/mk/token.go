@@ -72,9 +72,6 @@ func showToken(t tokens.Token, now time.Time) shownToken {
 }
 
 func (s *session) listTokens(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	if err := s.root("token list"); err != nil { // a plugin is asked
 		return err
 	}

@@ -16,9 +16,6 @@ func (s *session) version() *cli.Command {
 		Name: "version", Usage: "say which mk this is", Description: "mk version --all", UsageText: exitsRead,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "Kubernetes, contracts and plugins too"}},
 		Action: func(c *cli.Context) error {
-			if err := noMore(c, 0); err != nil {
-				return err
-			}
 			v := versions{MK: version.Version}
 			if c.Bool("all") {
 				if err := s.allVersions(&v); err != nil {

@@ -72,6 +72,20 @@ func takesValue(known []cli.Flag, word string) bool {
 	return false
 }
 
+// arity is how many arguments a usage names: FILE is one, [FILE] one or none,
+// FILE... one or more, [FILE...] any number. most is -1 where there is no end.
+func arity(argsUsage string) (least, most int) {
+	for _, w := range strings.Fields(argsUsage) {
+		if most++; !strings.HasPrefix(w, "[") {
+			least++
+		}
+		if strings.HasSuffix(strings.TrimSuffix(w, "]"), "...") {
+			return least, -1
+		}
+	}
+	return least, most
+}
+
 // outputOf is the format that the words ask for, known before they are parsed:
 // what is wrong with them is said in that format, too.
 func outputOf(app *cli.App, words []string, otherwise string) string {
