@@ -305,12 +305,12 @@ func (n *Node) addServerConf(add func(changeset.Action)) error {
 const ServiceAccountKey = "certs/serviceaccount.key"
 
 // addServiceAccountKey makes the key that signs service account tokens: the
-// core's own, of RSA because everyone who verifies a token can (ADR 7).
+// core's own, of the algorithm that the setting key-type names (ADR 14).
 func (n *Node) addServiceAccountKey(add func(changeset.Action)) error {
 	if _, err := n.Root.Lstat(ServiceAccountKey); err == nil {
 		return nil
 	}
-	_, key, err := pki.NewKey(pki.RSA2048)
+	key, err := pki.NewTokenKey(n.Issuer.KeyType)
 	if err != nil {
 		return fmt.Errorf("make the key of service accounts: %w", err)
 	}

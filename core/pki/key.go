@@ -58,6 +58,24 @@ func NewKey(kt KeyType) (crypto.Signer, []byte, error) {
 	return key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
+// NewTokenKey makes a key that signs tokens of service accounts, in the form that the API server reads both halves from:
+// PKCS#8 for RSA, SEC 1 for ECDSA. Of PKCS#8 with an ECDSA key it reads the private half only.
+func NewTokenKey(kt KeyType) ([]byte, error) {
+	key, text, err := NewKey(kt)
+	if err != nil {
+		return nil, err
+	}
+	k, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return text, nil
+	}
+	der, err := x509.MarshalECPrivateKey(k)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s key: %w", kt, err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+}
+
 // ParseKey reads one private key: PKCS#8, or the older PKCS#1 and SEC 1 forms that openssl writes. No error contains any
 // of the input.
 func ParseKey(data []byte) (crypto.Signer, error) {

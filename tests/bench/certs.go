@@ -163,7 +163,7 @@ func makeIdentity(ctx context.Context, n *operation.Node) error {
 		}
 		all = append(all, files...)
 	}
-	_, key, err := pki.NewKey(pki.RSA2048)
+	key, err := pki.NewTokenKey(n.Issuer.KeyType)
 	if err != nil {
 		return err
 	}
