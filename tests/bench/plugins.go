@@ -13,11 +13,11 @@ import (
 // peers: the smallest gRPC plugin of go-plugin, and bare gRPC on a socket.
 func (b *bench) plugins(ctx context.Context) ([]row, error) {
 	b.say("a plugin's start and its calls")
-	start, err := b.goBench(ctx, "BenchmarkColdStart", b.times(20, 5), b.times(5, 1))
+	start, err := b.goBench(ctx, "core/pluginhost", "BenchmarkColdStart", b.times(20, 5), b.times(5, 1))
 	if err != nil {
 		return nil, err
 	}
-	call, err := b.goBench(ctx, "BenchmarkCall", b.times(5000, 1000), b.times(5, 1))
+	call, err := b.goBench(ctx, "core/pluginhost", "BenchmarkCall", b.times(5000, 1000), b.times(5, 1))
 	if err != nil {
 		return nil, err
 	}
@@ -29,17 +29,30 @@ func (b *bench) plugins(ctx context.Context) ([]row, error) {
 	}, nil
 }
 
-// goBench answers the medians of what a benchmark reports.
-func (b *bench) goBench(ctx context.Context, name string, times, count int) (map[string]float64, error) {
-	test := filepath.Join(b.out, "testbin/pluginhost.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", test, "./core/pluginhost")
+// tokens runs the benchmark of tokens/file's ledger: what a claim takes in a
+// process that has just started, among few tokens and among many.
+func (b *bench) tokens(ctx context.Context) ([]row, error) {
+	b.say("claims among many tokens")
+	got, err := b.goBench(ctx, "plugins/tokens-file/ledger", "BenchmarkClaim", b.times(101, 21), b.times(5, 1))
+	if err != nil {
+		return nil, err
+	}
+	ours := fmt.Sprintf("%s; %s with 10,000", ms(got["cold-100000-us"]/1e3), ms(got["cold-10000-us"]/1e3))
+	return []row{{what: "first claim of a process, 100,000 tokens", ours: ours, peer: ms(got["cold-10-us"]/1e3) + ", 10 tokens",
+		value: got["ratio"], unit: "x", aim: 1.1}}, nil
+}
+
+// goBench answers the medians of what a benchmark of a package reports.
+func (b *bench) goBench(ctx context.Context, in, name string, times, count int) (map[string]float64, error) {
+	test := filepath.Join(b.out, "testbin", filepath.Base(in)+".test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", test, "./"+in)
 	build.Dir = b.repo
 	if _, err := spend(build); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, test, "-test.run=^$", "-test.bench=^"+name+"$",
 		fmt.Sprintf("-test.benchtime=%dx", times), fmt.Sprintf("-test.count=%d", count))
-	cmd.Dir = filepath.Join(b.repo, "core/pluginhost")
+	cmd.Dir = filepath.Join(b.repo, in)
 	c, err := spend(cmd)
 	if err != nil {
 		return nil, err

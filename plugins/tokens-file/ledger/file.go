@@ -39,14 +39,17 @@ type file struct {
 	next  int64       // where the first line begins that was not read
 	guard uint32      // checksum of what stands before next
 	lines int
-	index map[ID]span
-	plain bool // lines are there that must be hashed
-	loose bool // the last line has no newline, and may be half written
+	base  *index      // what stands before base.Covers; nil where that is nothing
+	index map[ID]span // what was read behind it
+	tried int64       // up to here an index was written, or could not be
+	plain bool        // lines are there that must be hashed
+	loose bool        // the last line has no newline, and may be half written
 }
 
 // reset forgets the file.
 func (f *file) reset() error {
 	open := f.open
+	f.base.close()
 	*f = file{path: f.path, purpose: f.purpose, index: map[ID]span{}}
 	if open == nil {
 		return nil
@@ -87,6 +90,7 @@ func (f *file) read(info fs.FileInfo, now time.Time) error {
 			return err
 		}
 		f.open = open
+		f.useIndex(info)
 	}
 	// The size may have grown since; what is read is what is remembered.
 	info, err := f.open.Stat()
@@ -106,6 +110,10 @@ func (f *file) read(info fs.FileInfo, now time.Time) error {
 		if errors.Is(err, io.EOF) {
 			f.loose = len(line) > 0
 			f.guard = f.guardSum()
+			if !f.plain && f.next-f.tried > tailMost {
+				f.tried = f.next
+				_ = f.cover() // it saves time; no token is refused for want of it
+			}
 			return nil
 		}
 		if err != nil {
@@ -114,6 +122,30 @@ func (f *file) read(info fs.FileInfo, now time.Time) error {
 		f.lines++
 		f.next += int64(len(line)+skipped) + 1
 	}
+}
+
+// useIndex goes on behind what the index covers, where there is one and the
+// text that it ends at is as it was.
+func (f *file) useIndex(info fs.FileInfo) {
+	base := openIndex(f.path, info)
+	if base == nil {
+		return
+	}
+	f.next = base.Covers
+	if f.guardSum() != base.Guard {
+		f.next = 0
+		base.close()
+		return
+	}
+	f.base, f.tried, f.lines = base, base.Covers, int(base.Lines)
+}
+
+// place is where the last line of a token stands.
+func (f *file) place(id ID) (at span, known bool, err error) {
+	if at, known = f.index[id]; known || f.base == nil {
+		return at, known, nil
+	}
+	return f.base.find(id)
 }
 
 // note indexes one line.
@@ -151,18 +183,45 @@ func (f *file) guardSum() uint32 {
 }
 
 // find reads the line of a token again: in memory only its place is kept.
-func (f *file) find(id ID) (*Record, error) {
-	at, ok := f.index[id]
-	if !ok {
-		return nil, nil
+// Where another line stands there, someone has edited the file in place; then
+// all of it is read anew, once.
+func (f *file) find(id ID, now time.Time) (*Record, error) {
+	r, err := f.look(id)
+	if !errors.Is(err, errEdited) {
+		return r, err
+	}
+	info, err := os.Stat(f.path)
+	if err = errors.Join(err, os.RemoveAll(indexPath(f.path)), f.reset()); err != nil {
+		return nil, err
+	}
+	if err := f.read(info, now); err != nil {
+		return nil, errors.Join(err, f.reset())
+	}
+	if f.plain {
+		if err := f.compact(now); err != nil {
+			return nil, err
+		}
+	}
+	return f.look(id)
+}
+
+var errEdited = errors.New("the line of a token was changed while it was read")
+
+func (f *file) look(id ID) (*Record, error) {
+	at, ok, err := f.place(id)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if at.at < 0 || at.size < 0 || at.size > maxLine {
+		return nil, errEdited
 	}
 	line := make([]byte, at.size)
-	if _, err := f.open.ReadAt(line, at.at); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", f.path, err)
+	if _, err := f.open.ReadAt(line, at.at); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
 	r, ok := decode(line)
-	if !ok {
-		return nil, fmt.Errorf("reading %s: the line of token %s was changed while it was read", f.path, id)
+	if !ok || r.Hash.ID() != id {
+		return nil, errEdited
 	}
 	r.Purpose = f.purpose
 	return r, nil
@@ -174,7 +233,7 @@ func (f *file) put(r *Record, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if f.lines > 2*len(f.index)+256 {
+	if tokens := len(f.index) + f.base.entries(); f.lines > 2*tokens+256 {
 		if err := f.compact(now); err != nil {
 			return err
 		}

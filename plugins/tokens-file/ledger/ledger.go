@@ -5,8 +5,9 @@
 // any instruction leaves the line before or the line after. Processes exclude
 // each other with the lock of the state folder.
 //
-// Finding a token takes the same time however many there are: a process reads
-// a file once, and then only what was added. It does not judge whether a token
+// Finding a token takes the same time however many there are: an index beside
+// each large file says where lines stand, and a process reads only what was
+// added since. It does not judge whether a token
 // is good; see the plugin.
 package ledger
 
@@ -105,9 +106,12 @@ func (l *Ledger) Change(ctx context.Context, now time.Time, f func(tx *Tx) error
 // there is none.
 func (tx *Tx) Find(id ID) (*Record, error) {
 	for _, f := range tx.l.files {
-		r, err := f.find(id)
-		if r != nil || err != nil {
-			return r, err
+		r, err := f.find(id, tx.now)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", f.path, err)
+		}
+		if r != nil {
+			return r, nil
 		}
 	}
 	return nil, nil
@@ -118,7 +122,11 @@ func (tx *Tx) Find(id ID) (*Record, error) {
 func (tx *Tx) Put(r *Record) error {
 	var target *file
 	for _, f := range tx.l.files {
-		if _, known := f.index[r.Hash.ID()]; known {
+		_, known, err := f.place(r.Hash.ID())
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", f.path, err)
+		}
+		if known {
 			target = f
 			break
 		}

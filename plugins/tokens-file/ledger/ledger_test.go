@@ -238,39 +238,3 @@ func FuzzLines(f *testing.F) {
 		}
 	})
 }
-
-// BenchmarkClaim is one change of one token among many: warm in a process
-// that has read them, cold in one that has not.
-func BenchmarkClaim(b *testing.B) {
-	for _, n := range []int{10, 10_000, 100_000} {
-		dir := b.TempDir()
-		var all bytes.Buffer
-		for i := range n {
-			line, err := record(fmt.Sprint("token-", i)).encode()
-			if err != nil {
-				b.Fatal(err)
-			}
-			all.Write(append(line, '\n'))
-		}
-		if err := os.WriteFile(filepath.Join(dir, "cluster-tokens.txt"), all.Bytes(), 0o600); err != nil {
-			b.Fatal(err)
-		}
-		claim := func(b *testing.B, l *Ledger) {
-			if find(b, l, "token-7") == nil {
-				b.Fatal("lost")
-			}
-			put(b, l, record("token-7"))
-		}
-		b.Run(fmt.Sprint("warm/", n), func(b *testing.B) {
-			l := open(b, dir)
-			for b.Loop() {
-				claim(b, l)
-			}
-		})
-		b.Run(fmt.Sprint("cold/", n), func(b *testing.B) {
-			for b.Loop() {
-				claim(b, open(b, dir))
-			}
-		})
-	}
-}
