@@ -243,7 +243,7 @@ func classifyMachine(err error) *problem {
 	if e, ok := errors.AsType[*operation.NeighbourError](err); ok {
 		return &problem{Reason: "OTHER_KUBERNETES", Message: "another Kubernetes runs on this machine", exit: exitFailed, state: unchanged,
 			Why:  e.Found.String() + "; both would write the same packet filter and own the same ports",
-			Next: append(next(&e.Found), "or, where you know that they do not meet: MK_ACCEPT_MICROK8S=true")}
+			Next: append(next(&e.Found), "or, where you know that they do not meet: MK_ACCEPT_OTHER_KUBERNETES=true")}
 	}
 	return nil
 }

@@ -229,6 +229,9 @@ func printStatus(w io.Writer, st *observe.Status) {
 	if len(st.RootEquivalent) > 0 {
 		fmt.Fprintf(w, "plugins that could become root: %s\n", strings.Join(st.RootEquivalent, " "))
 	}
+	if st.AcceptsMicroK8s {
+		fmt.Fprintln(w, "MicroK8s' own clients are let in: accept-microk8s is on")
+	}
 	if st.Holder != "" {
 		fmt.Fprintf(w, "%s changes the node just now\n", st.Holder)
 	}

@@ -75,7 +75,7 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
-	s := &server{node: w, log: o.Log, trust: keys}
+	s := &server{node: w, log: o.Log, trust: keys, images: newImages(o.Now)}
 	h := &http.Server{
 		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
@@ -99,9 +99,10 @@ func (o Options) listen(ctx context.Context) error {
 
 // server answers requests of other nodes.
 type server struct {
-	node  *warm
-	log   logger
-	trust *pairs
+	node   *warm
+	log    logger
+	trust  *pairs
+	images *images
 }
 
 // logger is what the server needs of a log.
@@ -125,6 +126,9 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST "+peer.DrainPath, handle(s, done(membership.Node.LetGoOfPods)))
 	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
 	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)
+	mux.HandleFunc("POST "+peer.ImagesPath, s.importImages)
+	mux.HandleFunc("/health", nothing)
+	s.guests().routes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusNotFound, peer.Problem{Error: peer.ProblemText{Reason: "NOT_FOUND", Message: "there is no such route"}})
 	})

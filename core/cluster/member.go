@@ -58,8 +58,18 @@ type Member struct {
 	// Forward says that the joiner votes: from there it only goes forward, and
 	// nobody takes the join back but an operator.
 	Forward bool `json:"forward,omitempty"`
+	// Guest is set for a node that speaks MicroK8s' protocol, not mk's.
+	Guest *Guest `json:"guest,omitempty"`
 
 	version string
+}
+
+// Guest is what a node of MicroK8s has here.
+type Guest struct {
+	// Tokens are the IDs of those with which it asks for certificates.
+	Tokens []string `json:"tokens,omitempty"`
+	// Signed are the profiles that were certified for it.
+	Signed []string `json:"signed,omitempty"`
 }
 
 // Agent is where the node's agent listens.

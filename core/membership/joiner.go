@@ -270,7 +270,12 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 		if err != nil {
 			return err
 		}
-		if err := t.Release(ctx, plugin.Call{OperationID: m.Operation + "/release"}, m.Reservation); err != nil && !errors.Is(err, plugin.TokenUnknown) {
+		if err := revokeAll(ctx, t, m); err != nil {
+			return err
+		}
+		// NotPossible: it was spent by a commit that was killed on its way.
+		err = t.Release(ctx, plugin.Call{OperationID: m.Operation + "/release"}, m.Reservation)
+		if err != nil && !errors.Is(err, plugin.TokenUnknown) && !errors.Is(err, plugin.NotPossible) {
 			return err
 		}
 	}

@@ -43,6 +43,8 @@ type Status struct {
 	Standby      []string          `json:"standby,omitempty"` // members that do not vote
 	Certificates []ExpiringCert    `json:"certificates,omitempty"`
 	Open         *operation.Record `json:"openOperation,omitempty"` // without what plugins keep in it
+	// AcceptsMicroK8s says that MicroK8s' own clients are let in.
+	AcceptsMicroK8s bool `json:"acceptsMicroK8s,omitempty"`
 	// RootEquivalent are the active plugins that could become root.
 	RootEquivalent []string          `json:"rootEquivalentPlugins,omitempty"`
 	Holder         string            `json:"holder,omitempty"` // who changes the node just now
@@ -97,7 +99,7 @@ func (s *Status) Silences() []string {
 
 // NodeStatus says how a node is, within 3 seconds.
 func NodeStatus(ctx context.Context, n *operation.Node) *Status {
-	s := &Status{}
+	s := &Status{AcceptsMicroK8s: n.AcceptsMicroK8s()}
 	if n.Silent != nil {
 		s.silent("disk", n.Silent.Error())
 	}

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -64,6 +65,7 @@ type wish struct {
 	csr     []byte
 	cert    []byte
 	keyType pki.KeyType // of a foreign key; others are of the issuer's
+	granted *pki.Names  // where they are fewer than the CSR asks for
 }
 
 // Issue makes a batch, one Sign for each authority. On an error nothing was
@@ -244,7 +246,7 @@ func (i *Issuer) sign(ctx context.Context, operationID string, authority pki.Aut
 	}
 	requests := make([]certs.CertificateRequest, len(batch))
 	for n, w := range batch {
-		requests[n] = certificateRequest(w, i.KeyType)
+		requests[n] = certificateRequest(w, cmp.Or(w.keyType, i.KeyType))
 	}
 	s, err := i.submit(ctx, operationID, authority, batch, requests, now)
 	if err != nil {
@@ -301,7 +303,7 @@ func accept(w *wish, r certs.SignResult, a certs.Authority, who plugin.Identity,
 	}
 	cert, err := pki.WithChain(r.Granted.Certificate, a.Chain)
 	if err == nil {
-		err = pki.CheckCertificate(cert, pki.Expect{CSR: w.csr, Request: w.request, Now: now, Trust: trusted(a)})
+		err = pki.CheckCertificate(cert, pki.Expect{CSR: w.csr, Request: w.request, Granted: w.granted, Now: now, Trust: trusted(a)})
 	}
 	if err != nil {
 		return fmt.Errorf("%s signed a certificate that cannot be used: %w", who, err)

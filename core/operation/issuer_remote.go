@@ -42,6 +42,9 @@ func (i *Issuer) signRemotely(ctx context.Context, authority pki.Authority, batc
 type Request struct {
 	CSR []byte
 	pki.Request
+	// Granted are the names that the certificate is to have, where they are
+	// fewer than the CSR asks for.
+	Granted *pki.Names
 }
 
 // SignFor has keys of another node certified by the authority kubernetes. That
@@ -53,7 +56,11 @@ func (i *Issuer) SignFor(ctx context.Context, operationID string, requests []Req
 	}
 	batch := make([]*wish, len(requests))
 	for n, r := range requests {
-		batch[n] = &wish{csr: r.CSR, request: r.Request}
+		csr, err := pki.ParseCSR(r.CSR)
+		if err != nil {
+			return nil, err
+		}
+		batch[n] = &wish{csr: r.CSR, request: r.Request, granted: r.Granted, keyType: pki.KeyTypeOf(csr.PublicKey)}
 	}
 	if err := i.sign(ctx, operationID, pki.Kubernetes, batch, now); err != nil {
 		return nil, err

@@ -141,6 +141,15 @@ func (n *Node) setRecord(r *node.Record) {
 	n.Record, n.Issuer.Record = r, r
 }
 
+// AcceptsMicroK8s reports whether MicroK8s' own clients are let in.
+func (n *Node) AcceptsMicroK8s() bool {
+	if n.Settings == nil {
+		return false
+	}
+	v, err := n.Settings.Get("accept-microk8s")
+	return err == nil && v.Value == "true"
+}
+
 // Embedded reports whether mk's own supervisor keeps the services up.
 func (n *Node) Embedded() bool {
 	v, err := n.Settings.Get("supervisor")

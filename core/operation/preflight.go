@@ -186,7 +186,7 @@ func noNeighbour(o Options) error {
 	if err != nil {
 		return err
 	}
-	accept, err := set.Get("accept-microk8s")
+	accept, err := set.Get("accept-other-kubernetes")
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,8 @@ import (
 )
 
 // Routes of the core between nodes. They take POST with JSON and answer JSON,
-// but PluginPath, which answers an archive to GET.
+// but PluginPath, which answers an archive to GET, and ImagesPath, which takes
+// one.
 const (
 	BeginPath    = "/mk/v1/join/begin"   // reserves the token for the joiner's key and asks Admit
 	SecretsPath  = "/mk/v1/join/secrets" // sealed authorities and keys, for a control-plane joiner
@@ -19,6 +20,7 @@ const (
 	DrainPath    = "/mk/v1/drain"        // a worker leaves: its pods are moved
 	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
 	PluginPath   = "/mk/v1/plugin"       // a plugin's folder, by digest
+	ImagesPath   = "/mk/v1/images"       // takes an archive of images, from control-plane nodes
 )
 
 // OperationHeader names the join that a request without a body of mk's own

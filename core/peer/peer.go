@@ -31,8 +31,10 @@ import (
 const (
 	// maxAnswer bounds what another node may answer to a call.
 	maxAnswer = 16 << 20
-	dialLimit = 5 * time.Second
-	callLimit = 2 * time.Minute
+	// maxBodyOfProblem bounds what it may say of why it did not take something.
+	maxBodyOfProblem = 64 << 10
+	dialLimit        = 5 * time.Second
+	callLimit        = 2 * time.Minute
 )
 
 // Reasons that only this package's errors have.
@@ -192,6 +194,30 @@ func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
 		out.Headers[k] = resp.Header.Get(k)
 	}
 	return out, nil
+}
+
+// Send sends what is read, for as long as that takes, and reports whether the
+// other side took it.
+func (c *Client) Send(ctx context.Context, path string, body io.Reader) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, body)
+	if err != nil {
+		return fmt.Errorf("send to %s: %w", c.base+path, err)
+	}
+	patient := *c.http
+	patient.Timeout = 0 // the context's is
+	resp, err := patient.Do(req)
+	if err != nil {
+		return &plugin.Error{Reason: Unreachable, Message: fmt.Sprintf("%s does not take what it is sent: %v", c.base, cause(err))}
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBodyOfProblem))
+	if err != nil {
+		return &plugin.Error{Reason: Unreachable, Message: fmt.Sprintf("the answer of %s broke off: %v", c.base, cause(err))}
+	}
+	if resp.StatusCode != http.StatusOK {
+		return (&Answer{Status: resp.StatusCode, Body: data}).asError(c.base + path)
+	}
+	return nil
 }
 
 // cause drops the URL that net/http puts in front: the message has it.

@@ -20,6 +20,7 @@ type Trust struct {
 type Expect struct {
 	CSR     []byte    // the request that was given to the authority, PEM; CheckCSR has passed it
 	Request Request   // what was asked
+	Granted *Names    // of the names that the CSR asks for, those that were granted; nil means all
 	Trust   Trust     // of the request's authority
 	AskedAt time.Time // when it was asked; the zero time means Now. Signatures may be pending for days
 	Now     time.Time
@@ -48,7 +49,11 @@ func CheckCertificate(certPEM []byte, e Expect) error {
 		f.addf("subject: %.200q instead of the request's %.200q", cert.Subject.String(), csr.Subject.String())
 	}
 	f.add(subjectFaults(cert.Subject, p, e.Request.Node).wrap("subject"))
-	f.add(nameFaults(cert, NamesOf(csr.DNSNames, csr.IPAddresses)).wrap("names"))
+	names := NamesOf(csr.DNSNames, csr.IPAddresses)
+	if e.Granted != nil {
+		names = *e.Granted
+	}
+	f.add(nameFaults(cert, names).wrap("names"))
 	f.add(formFaults(cert, p).wrap("form"))
 	f.add(lifeFaults(cert, e).wrap("life"))
 	f.add(verify(cert, between, p, e.Trust, e.Now))

@@ -43,7 +43,8 @@ type Key struct {
 // Keys lists all settings, sorted by name.
 func Keys() []Key {
 	return []Key{
-		{Name: "accept-microk8s", Type: Bool, Default: "false", Doc: "start although MicroK8s or another Kubernetes runs on this machine"},
+		{Name: "accept-microk8s", Type: Bool, Default: "false", Doc: "let MicroK8s' own clients in: workers that join, callers of configure and image/import"},
+		{Name: "accept-other-kubernetes", Type: Bool, Default: "false", Doc: "start although MicroK8s or another Kubernetes runs on this machine"},
 		{Name: "cert-warn", Type: Duration, Default: "30d", Doc: "warn of a certificate that ends within this time"},
 		{Name: "clock-wait", Type: Duration, Default: "2m", Doc: "how long a start waits for a clock that stands too early"},
 		{Name: "group", Type: Name, Doc: "the group that reads secrets, as good as root; empty: mk, or microk8s where only that exists"},

@@ -128,7 +128,7 @@ func floors() [][]string {
 		{"pluginhost", "cluster"},
 		{"change"},
 		{"defaults", "remains", "apiproxy"},
-		{"service", "kube", "datastore", "peer", "args", "netinfo", "kubeconfig", "settings"},
+		{"service", "kube", "datastore", "peer", "microk8s", "args", "netinfo", "kubeconfig", "settings"},
 		{"node", "pki"},
 		{"lock", "neighbour", "version", "joinstring"},
 	}

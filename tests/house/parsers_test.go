@@ -26,6 +26,7 @@ func parsers() []reads {
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
 		{"core/joinstring", []string{"Parse"}, []string{"FuzzParse"}},
 		{"core/membership", []string{"ParseTaint"}, []string{"FuzzTaint"}},
+		{"core/microk8s", []string{"ParseJoin", "ParseSign", "ParseConfigure"}, []string{"FuzzBodies"}},
 		{"core/lock", nil, []string{"FuzzOwner"}},
 		{"core/neighbour", nil, []string{"FuzzListening"}},
 		{"core/node", []string{"ParseRecord", "LoadRecord"}, []string{"FuzzRecord"}},
@@ -59,6 +60,7 @@ func parsers() []reads {
 // that read only what mk itself wrote, by folder and name.
 func noParsers() map[string]string {
 	return map[string]string{
+		"core/agent.Read":           "an io.Reader",
 		"core/kube.Ready":           "an adjective",
 		"core/kube.ReadDocument":    "answers of the API server, decoded by client-go",
 		"core/netinfo.Read":         "the kernel's answer",
