@@ -2,17 +2,20 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/joinstring"
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/sdk/plugin"
 )
 
 // join makes this machine a node of another one's cluster.
@@ -102,19 +105,22 @@ func (s *session) doJoin(c *cli.Context, o membership.JoinOptions) error {
 	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
-	if err := operation.Preflight(ctx, options, operation.StartOptions{Name: o.Name, Address: o.Address}); err != nil {
-		return err
-	}
+	report, err := membership.Preflight(ctx, options, o)
 	if s.global.dryRun {
-		// What only the other side knows is not asked.
-		return s.showPlan(&operation.Plan{Then: membership.JoinSteps(o.Worker)})
+		return s.showPreflight(report, membership.JoinSteps(o.Worker), cannotJoin(err, unchanged))
+	}
+	if !s.global.quiet && s.global.progress != "none" {
+		printPreflight(printableWriter{s.err}, report)
+	}
+	if err != nil {
+		return cannotJoin(err, unchanged)
 	}
 	n, err := operation.CreateNode(options)
 	if err != nil {
 		return err
 	}
 	if err := joinClose(membership.Of(n).Join(ctx, o), n); err != nil {
-		return err
+		return cannotJoin(err, "")
 	}
 	result := struct {
 		Node    string `json:"node"`
@@ -126,4 +132,86 @@ func (s *session) doJoin(c *cli.Context, o membership.JoinOptions) error {
 		_, err := fmt.Fprintf(w, "%s joined as a %s node at %s and is ready\n", result.Node, result.Role, result.Address)
 		return err
 	})
+}
+
+// showPreflight shows what a dry run found: what only the other side knows was
+// not asked.
+func (s *session) showPreflight(r *membership.Report, steps []string, problem error) error {
+	doc := struct {
+		*membership.Report
+		Then []string `json:"then"`
+	}{r, steps}
+	return errors.Join(s.show(doc, func(w io.Writer) error {
+		printPreflight(w, r)
+		writePlan(w, &operation.Plan{Then: steps})
+		_, err := fmt.Fprintln(w, "dry run: nothing was changed")
+		return err
+	}), problem)
+}
+
+func printPreflight(w io.Writer, r *membership.Report) {
+	if r.Resumed {
+		fmt.Fprintln(w, "a join was interrupted here: it goes on")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, row := range r.Rows {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", row.Check, row.Verdict, row.Found)
+	}
+	_ = t.Flush() // a terminal, or the output of show, which keeps its error
+}
+
+// cannotJoin says of what a join was refused for that it is about the join. An
+// empty state leaves open what became of it.
+func cannotJoin(err error, state string) error {
+	if skew, ok := errors.AsType[*membership.SkewError](err); ok {
+		return skewProblem(skew)
+	}
+	if ports, ok := errors.AsType[*membership.PortsError](err); ok {
+		return portsProblem(ports)
+	}
+	e, ok := errors.AsType[*plugin.Error](err)
+	if !ok {
+		return err
+	}
+	p := pluginProblem(e)
+	what, why, _ := strings.Cut(e.Message, ": ")
+	p.Message, p.Why, p.err = "cannot join: "+what, why, err
+	switch e.Reason {
+	case plugin.TokenUsed, plugin.TokenExpired, plugin.TokenUnknown, plugin.TokenReserved, membership.NameTaken, membership.NotPermitted, membership.ClockSkew:
+		state = "nothing was changed here or there"
+	}
+	p.state = state
+	return p
+}
+
+func skewProblem(e *membership.SkewError) *problem {
+	p := &problem{Reason: string(membership.ClockSkew), Message: "cannot join: clocks are " + e.Apart() + " apart", exit: exitFailed, state: unchanged, err: e,
+		Why: fmt.Sprintf("here %s, %s %s; ", e.Here.Format("15:04 UTC"), e.Node, e.There.Format("15:04 UTC"))}
+	set := "date -u -s '" + e.There.Format("2006-01-02 15:04") + "'"
+	if e.Here.Before(e.There) {
+		p.Why += "certificates made there would not be valid here yet"
+	} else {
+		p.Why += "certificates made there would end too early here"
+	}
+	p.Next = []string{"timedatectl set-ntp true      or, without a time server:  " + set}
+	return p
+}
+
+func portsProblem(e *membership.PortsError) *problem {
+	p := &problem{Reason: string(membership.NotReached), Message: "cannot join: " + e.Error(), exit: exitFailed, state: unchanged, err: e}
+	var why []string
+	if len(e.Open) > 0 {
+		why = append(why, strings.Join(e.Open, ", ")+" open")
+	}
+	for _, c := range e.Closed[:min(len(e.Closed), 5)] {
+		text := fmt.Sprintf("%d/tcp %s -> %s: %s", c.Port, c.From, c.Address, c.Why)
+		if strings.HasPrefix(c.Why, "no answer") {
+			text += " (a firewall drops it?)"
+		}
+		why = append(why, text)
+	}
+	p.Why = strings.Join(why, "; ")
+	p.Next = []string{"mk node ports -o nft         then the same join again: the token is not spent"}
+	return p
 }

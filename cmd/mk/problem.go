@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"strings"
@@ -225,10 +226,11 @@ func classifyMachine(err error) *problem {
 		return []string{f.Stop + "     then  sudo mk start"}
 	}
 	if e, ok := errors.AsType[*peer.WrongServerError](err); ok {
-		return &problem{Reason: string(peer.WrongServer), Message: "cannot join: " + e.Address + " is not the server of this connection string",
-			Why: "its key is " + e.Got + ", the string says " + e.Want +
-				". Either the string is older than the key, or from another cluster, or someone answers in its place",
-			Next: []string{"on the node that you mean: mk add-node"}, exit: exitFailed, state: unchanged}
+		host, _, _ := net.SplitHostPort(e.Address)
+		return &problem{Reason: string(peer.WrongServer), Message: "cannot join: " + word(host, e.Address) + " is not the server of this connection string",
+			Why: "its key is " + brief(e.Got) + ", the string says " + brief(e.Want) +
+				". Either the string is from another cluster, or someone answers in its place",
+			Next: []string{"on the node that you mean:  mk add-node        (do not use --skip-verify unless you know why they differ)"}, exit: exitFailed, state: unchanged}
 	}
 	if e, ok := errors.AsType[*operation.PortError](err); ok {
 		why := "the node needs it for " + e.For
@@ -246,6 +248,14 @@ func classifyMachine(err error) *problem {
 			Next: append(next(&e.Found), "or, where you know that they do not meet: MK_ACCEPT_OTHER_KUBERNETES=true")}
 	}
 	return nil
+}
+
+// brief shows enough of a fingerprint to compare it by eye.
+func brief(s string) string {
+	if len(s) < 12 {
+		return s
+	}
+	return s[:4] + "…" + s[len(s)-2:]
 }
 
 // shorten keeps the first line to what a terminal shows; the rest is why.

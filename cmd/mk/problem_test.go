@@ -16,6 +16,7 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/lock"
+	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
@@ -37,6 +38,11 @@ func messages(ctx context.Context) map[string]error {
 		"port-of-another":    fmt.Errorf("start: %w", &operation.PortError{Port: 16443, For: "the API server", By: "kubelite (pid 811)", Kubernetes: snap}),
 		"another-kubernetes": fmt.Errorf("start: %w", &operation.NeighbourError{Found: *snap}),
 		"wrong-server":       fmt.Errorf("join: %w", &peer.WrongServerError{Address: "10.0.0.4:25000", Got: strings.Repeat("9c", 32), Want: strings.Repeat("3a", 32)}),
+		"token-used": cannotJoin(&plugin.Error{Reason: plugin.TokenUsed, Message: "the token was used: node-b joined with it 2026-11-23 14:02 UTC",
+			Next: "on node-a: mk add-node"}, unchanged),
+		"clocks": cannotJoin(fmt.Errorf("look: %w", &membership.SkewError{Node: "node-a", Here: since, There: since.Add(47 * time.Minute)}), unchanged),
+		"port-closed": cannotJoin(&membership.PortsError{Server: "node-a", Joiner: "node-d", Back: true, Open: []string{"25000", "16443"},
+			Closed: []membership.ClosedPort{{From: "node-a", To: "node-d", Address: "10.8.0.9", Port: 2380, Why: "no answer in 3 s"}}}, unchanged),
 		"not-ready": fmt.Errorf("start: %w", &operation.NotReadyError{Service: "kubelite", State: "restarting", Restarts: 6,
 			LastError: `open /var/lib/mk/certs/server.key: no such file`, Err: context.DeadlineExceeded}),
 		"plugin-integrity": fmt.Errorf("ask certs/stepca: %w", &pluginhost.IntegrityError{

@@ -117,6 +117,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"status": "OK"})
 	})
+	mux.Handle("POST "+peer.CheckPath, handle(s, membership.Node.CheckJoin))
 	mux.Handle("POST "+peer.BeginPath, handle(s, membership.Node.BeginJoin))
 	mux.Handle("POST "+peer.SecretsPath, handle(s, membership.Node.JoinSecrets))
 	mux.Handle("POST "+peer.SignPath, handle(s, membership.Node.SignFor))

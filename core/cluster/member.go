@@ -48,6 +48,9 @@ type Member struct {
 	// this node by another; empty on a node that certifies its own.
 	Keys []string `json:"keys,omitempty"`
 
+	// Token is the id of the token that the node joined with.
+	Token string `json:"token,omitempty"`
+
 	// Of a join under way:
 	Operation   string               `json:"operation,omitempty"`
 	Key         string               `json:"key,omitempty"` // fingerprint of the joiner's key; stays

@@ -69,8 +69,7 @@ type join struct {
 // both sides as they were.
 func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if n.Record != nil && n.Record.ClusterID != "" {
-		return &plugin.Error{Reason: IsMember, Message: "this node belongs to a cluster already",
-			Next: "mk leave, or, where the cluster is this node alone: mk reset --all"}
+		return errMember()
 	}
 	r, err := n.Journal.Begin(ctx, "join", o)
 	if err != nil {
@@ -195,7 +194,7 @@ func (j *join) begin(ctx context.Context) error {
 	request := peer.Begin{
 		Operation: j.r.Record.ID, Token: j.o.Token, NodeID: r.ID, Name: r.Name, Role: string(r.Role), Address: r.Address,
 		Addresses: r.Addresses, AgentPort: j.n.AgentPort(), Labels: j.o.Labels, Taints: j.o.Taints,
-		Versions: map[string]string{"mk": j.n.Version, "kubernetes": operation.KubernetesVersion},
+		Versions: j.n.versions(),
 	}
 	for {
 		request.Now = j.n.Now()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"mk8s.io/mk/core/args"
@@ -71,7 +72,7 @@ func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Be
 		Claimant: tokens.Claimant{KeyFingerprint: who.Key, Name: b.Name, Address: b.Address},
 	})
 	if err != nil {
-		return nil, tokenProblem(err, b.Token)
+		return nil, n.tokenProblem(ctx, err, b.Token)
 	}
 	var begun *peer.Begun
 	if err = within(b, held); err == nil {
@@ -85,26 +86,48 @@ func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Be
 	return nil, errors.Join(err, t.Release(release, plugin.Call{OperationID: b.Operation + "/release"}, held.ID))
 }
 
-// tokenProblem adds what to do about a token that is not good.
-func tokenProblem(err error, token string) error {
+// tokenProblem adds to a token that is not good who used it, and what to do.
+func (n Node) tokenProblem(ctx context.Context, err error, token string) error {
 	e, ok := errors.AsType[*plugin.Error](err)
 	if !ok || e.Next != "" {
 		return err
 	}
+	message := e.Message
 	switch e.Reason {
-	case plugin.TokenUnknown, plugin.TokenUsed, plugin.TokenExpired:
-		message := e.Message
-		if e.Reason == plugin.TokenUnknown && len(token) < 32 {
-			message += ": it is shorter than any that mk makes; was it cut off?"
+	case plugin.TokenUnknown:
+		if message = "the token is unknown: "; len(token) < 32 {
+			message += "it is shorter than any that mk makes; was it cut off?"
+		} else {
+			message += "it is of another cluster or another node, or was revoked"
 		}
-		return &plugin.Error{Reason: e.Reason, Message: message, Next: "on a control-plane node: mk add-node"}
+	case plugin.TokenUsed:
+		message = "the token was used: " + n.usedBy(ctx, e.Message)
+	case plugin.TokenExpired:
+	case plugin.TokenReserved:
+		return &plugin.Error{Reason: e.Reason, Message: message, Next: "when that join has ended: the same again, or: mk add-node"}
+	default:
+		return err
 	}
-	return err
+	return &plugin.Error{Reason: e.Reason, Message: message, Next: "on " + n.Record.Name + ": mk add-node"}
+}
+
+// usedBy says who joined with a token, where the plugin names the token.
+func (n Node) usedBy(ctx context.Context, said string) string {
+	all, err := n.Members(ctx)
+	if err != nil {
+		return said
+	}
+	for _, m := range all {
+		if m.Token != "" && m.State == cluster.Joined && strings.Contains(said, m.Token) {
+			return m.Name + " joined with it " + m.Joined.Format("2006-01-02 15:04 UTC")
+		}
+	}
+	return said // by a node that is gone
 }
 
 func (n Node) checkBegin(who Caller, b peer.Begin) error {
 	if n.Record.Role != node.ControlPlane {
-		return &plugin.Error{Reason: plugin.NotPossible, Message: n.Record.Name + " is a worker: it cannot admit others", Next: "join a control-plane node"}
+		return isWorker(n.Record.Name)
 	}
 	if who.Key == "" {
 		return plugin.Errorf(NotAllowed, "a joiner shows its key in the TLS handshake")
@@ -131,6 +154,10 @@ func (n Node) checkBegin(who Caller, b peer.Begin) error {
 		return plugin.Errorf(plugin.BadArgument, "the request to join is not whole")
 	}
 	return nil
+}
+
+func isWorker(name string) error {
+	return &plugin.Error{Reason: plugin.NotPossible, Message: name + " is a worker: it cannot admit others", Next: "join a control-plane node"}
 }
 
 // admit asks the strategy, notes the joiner, and answers what it needs.
@@ -165,6 +192,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = b.NodeID, b.Role, b.Address, b.Addresses, b.AgentPort
 	m.Versions, m.Labels, m.Taints, m.State = b.Versions, b.Labels, b.Taints, cluster.Joining
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
+	m.Token = held.TokenID
 	if err := store.Put(ctx, m); err != nil {
 		return nil, err
 	}
@@ -206,45 +234,58 @@ func (n Node) electLeaders(ctx context.Context, c *kube.Client) error {
 	return c.WaitReady(ctx, n.detail)
 }
 
-// free finds the record that a joiner may write, none yet or its own, and the
-// records of the others.
+// place finds among all records the one that a joiner may write, none yet or
+// its own, and those of the others; or says who is in its place.
+func place(all []*cluster.Member, who Caller, b peer.Begin, now time.Time) (own *cluster.Member, others []*cluster.Member, err error) {
+	for _, m := range all {
+		same := m.State == cluster.Joining && m.Key == who.Key
+		switch {
+		case m.Name == b.Name && (same || !m.Live(now)):
+			own = m
+		case m.Name == b.Name:
+			return nil, nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the name %s is taken by the node at %s", b.Name, m.Address),
+				Next: "join with another --name, or on a control-plane node: mk remove-node " + b.Name}
+		case m.Address == b.Address && m.Live(now) && !same:
+			return nil, nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the address %s is that of node %s", b.Address, m.Name),
+				Next: "on a control-plane node: mk remove-node " + m.Name}
+		case m.Live(now) && !same:
+			others = append(others, m)
+		}
+	}
+	return own, others, nil
+}
+
+// nameFree refuses a name that an object of the cluster has, without a record.
+func (n Node) nameFree(ctx context.Context, store cluster.Members, name string) error {
+	_, err := store.Client.Node(ctx, name)
+	if err == nil {
+		return &plugin.Error{Reason: NameTaken, Message: "the name " + name + " is taken by a node of the cluster", Next: "mk remove-node " + name}
+	}
+	if !kube.NotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// free finds the record that a joiner may write, and the records of the
+// others. What an earlier try left is taken back before the new one begins.
 func (n Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (own *cluster.Member, others []*cluster.Member, err error) {
 	all, err := store.List(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, m := range all {
-		same := m.State == cluster.Joining && m.Key == who.Key
-		switch {
-		case m.Name == b.Name && (same || !m.Live(n.Now())):
-			own = m
-		case m.Name == b.Name:
-			return nil, nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the name %s is taken by the node at %s", b.Name, m.Address),
-				Next: "join with another --name, or on a control-plane node: mk remove-node " + b.Name}
-		case m.Address == b.Address && m.Live(n.Now()) && !same:
-			return nil, nil, &plugin.Error{Reason: NameTaken, Message: fmt.Sprintf("the address %s is that of node %s", b.Address, m.Name),
-				Next: "on a control-plane node: mk remove-node " + m.Name}
-		case m.Live(n.Now()) && !same:
-			others = append(others, m)
-		}
+	if own, others, err = place(all, who, b, n.Now()); err != nil {
+		return nil, nil, err
 	}
 	if own != nil && own.Operation == b.Operation {
 		return own, others, nil
 	}
 	if own != nil {
-		// What an earlier try left is taken back before the new one begins.
 		if err := n.takeBack(ctx, store, own); err != nil {
 			return nil, nil, err
 		}
 	}
-	_, err = store.Client.Node(ctx, b.Name)
-	if err == nil {
-		return nil, nil, &plugin.Error{Reason: NameTaken, Message: "the name " + b.Name + " is taken by a node of the cluster", Next: "mk remove-node " + b.Name}
-	}
-	if !kube.NotFound(err) {
-		return nil, nil, err
-	}
-	return &cluster.Member{Name: b.Name}, others, nil
+	return &cluster.Member{Name: b.Name}, others, n.nameFree(ctx, store, b.Name)
 }
 
 // begun is what a joiner of a role needs to know of the cluster.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/args"
@@ -54,10 +53,8 @@ func (n *Node) AgentBind() (string, error) {
 
 // AgentPort is the port of AgentBind.
 func (n *Node) AgentPort() int {
-	if bind, err := n.AgentBind(); err == nil {
-		if port, err := strconv.Atoi(bind[strings.LastIndexByte(bind, ':')+1:]); err == nil && port > 0 && port < 65536 {
-			return port
-		}
+	if bind, err := n.AgentBind(); err == nil && portOf(bind) > 0 {
+		return portOf(bind)
 	}
 	return n.Record.Network.AgentPort
 }

@@ -28,6 +28,9 @@ func nodeName(host string) string {
 	return mapped
 }
 
+// HostNodeName is the name that a node has where nobody gives it another.
+func HostNodeName() string { return nodeName(hostname()) }
+
 func sortedNames(m map[string][]byte) []string { return slices.Sorted(maps.Keys(m)) }
 
 // missingOptions are the defaults that an args file says nothing about.

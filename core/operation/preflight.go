@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/neighbour"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
@@ -22,6 +24,12 @@ import (
 // minFree is what a node needs at least: its images, logs and datastore.
 const minFree = 2 << 30
 
+// Check is one thing that a preflight looked at.
+type Check struct {
+	Name string
+	Err  error // what would keep the node from starting
+}
+
 // Preflight finds what would keep a first start from succeeding, before
 // anything is written. Where a node exists already, only another Kubernetes is
 // looked for: everything else is that node's own by now.
@@ -29,9 +37,27 @@ func Preflight(ctx context.Context, o Options, s StartOptions) error {
 	if _, err := os.Stat(filepath.Join(o.Root, "node.json")); err == nil {
 		return noNeighbour(o)
 	}
-	if err := pki.CheckClock(o.Now(), o.Built); err != nil {
-		return err
+	for _, c := range Checks(ctx, o, s, node.ControlPlane) {
+		if c.Err != nil {
+			return c.Err
+		}
 	}
+	return nil
+}
+
+// Checks looks at this machine as one on which a node of a role is to start.
+func Checks(ctx context.Context, o Options, s StartOptions, role node.Role) []Check {
+	return []Check{
+		{"clock", pki.CheckClock(o.Now(), o.Built)},
+		{"options", checkOptions(s)},
+		{"folders", passable(o.Root)},
+		{"disk", freeSpace(o.Root)},
+		{"ports", freePorts(ctx, o.Root, role)},
+		{"another Kubernetes", noNeighbour(o)},
+	}
+}
+
+func checkOptions(s StartOptions) error {
 	if s.Name != "" {
 		if err := pki.CheckNodeName(s.Name); err != nil {
 			return plugin.Errorf(plugin.BadArgument, "--name %s: %v", s.Name, err)
@@ -40,19 +66,7 @@ func Preflight(ctx context.Context, o Options, s StartOptions) error {
 	if s.Auth != "" && s.Auth != string(node.X509) && s.Auth != string(node.Token) {
 		return plugin.Errorf(plugin.BadArgument, "--auth %q is not one of x509, token", s.Auth)
 	}
-	if err := checkNetwork(s); err != nil {
-		return err
-	}
-	if err := passable(o.Root); err != nil {
-		return err
-	}
-	if err := freeSpace(o.Root); err != nil {
-		return err
-	}
-	if err := freePorts(ctx, o.Root); err != nil {
-		return err
-	}
-	return noNeighbour(o)
+	return checkNetwork(s)
 }
 
 // passable checks the folders above the root: plugins run as users of their
@@ -114,41 +128,54 @@ func freeSpace(dir string) error {
 	}
 }
 
-// port is one that a node listens on, and for what.
-type port struct {
-	number int
-	what   string
-}
-
-func ports() []port {
-	return []port{
-		{16443, "the API server"}, {10250, "the kubelet"}, {12379, "the datastore"}, {2380, "the datastore's peers"},
-		{10257, "the controller manager"}, {10259, "the scheduler"}, {10256, "kube-proxy"}, {10249, "kube-proxy"}, {10248, "the kubelet"},
-	}
-}
-
-// freePorts finds who else listens where the node would.
-func freePorts(ctx context.Context, root string) error {
-	for _, p := range ports() {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(p.number)))
+// freePorts finds who else listens where the node would. An agent that listens
+// elsewhere than usual says so in its args.
+func freePorts(ctx context.Context, root string, role node.Role) error {
+	for _, p := range defaults.Ports(role, node.DefaultNetwork(), AgentPort(root)) {
+		if p.Protocol != "tcp" {
+			continue
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(p.Number)))
 		if err == nil {
 			if err := l.Close(); err != nil {
-				return fmt.Errorf("look at port %d: %w", p.number, err)
+				return fmt.Errorf("look at port %d: %w", p.Number, err)
 			}
 			continue
 		}
 		if !errors.Is(err, unix.EADDRINUSE) {
-			return fmt.Errorf("look at port %d: %w", p.number, err)
+			return fmt.Errorf("look at port %d: %w", p.Number, err)
 		}
 		return portTaken(p, root)
 	}
 	return nil
 }
 
+// AgentPort is where the agent of a root folder listens: what its args say, or
+// what is usual. It asks nobody, and there need be no node.
+func AgentPort(root string) int {
+	if f, err := args.Load(filepath.Join(root, "args", defaults.Agent)); err == nil {
+		if bind, ok := f.Get("bind"); ok {
+			if port := portOf(bind); port > 0 {
+				return port
+			}
+		}
+	}
+	return node.DefaultNetwork().AgentPort
+}
+
+// portOf is the port of an address to listen on, or 0.
+func portOf(bind string) int {
+	port, err := strconv.Atoi(bind[strings.LastIndexByte(bind, ':')+1:])
+	if err != nil || port < 1 || port > 65535 {
+		return 0
+	}
+	return port
+}
+
 // portTaken says by whom, and of which Kubernetes that is.
-func portTaken(p port, root string) error {
-	e := &PortError{Port: p.number, For: p.what}
-	holder, known := neighbour.PortHolders(p.number)[p.number]
+func portTaken(p defaults.Port, root string) error {
+	e := &PortError{Port: p.Number, For: p.Service}
+	holder, known := neighbour.PortHolders(p.Number)[p.Number]
 	if known {
 		e.By = holder.String()
 	}

@@ -100,7 +100,7 @@ func (n *Node) newRecord(ctx context.Context, o StartOptions) (*node.Record, err
 	if rec == nil {
 		name := o.Name
 		if name == "" {
-			name = nodeName(hostname())
+			name = HostNodeName()
 		}
 		rec = node.NewRecord(name, n.Now())
 	}

@@ -76,7 +76,7 @@ func claim(rec *ledger.Record, r tokens.ReserveRequest, now time.Time) (ledger.H
 	}
 	switch {
 	case !rec.Ended.IsZero():
-		return ledger.Hold{}, plugin.Errorf(plugin.TokenUsed, "the token was used before")
+		return ledger.Hold{}, plugin.Errorf(plugin.TokenUsed, "the token %s was used before, at %s", rec.Hash.ID(), rec.Ended.Format(time.RFC3339))
 	case !rec.Over(now).IsZero():
 		return ledger.Hold{}, plugin.Errorf(plugin.TokenExpired, "the token ended at %s", rec.Expires.Format(time.RFC3339))
 	case !rec.Unbounded && len(rec.Held) >= int(rec.UsesLeft):
