@@ -52,6 +52,8 @@ type Options struct {
 	Roots       *x509.CertPool // authorities of the server's certificate
 	Insecure    bool           // take whoever answers
 	Client      *tls.Certificate
+	// Dial connects; nil means over the network as it is here.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Client speaks to one agent.
@@ -71,11 +73,14 @@ func New(address string, o Options) *Client {
 		config.InsecureSkipVerify = true //nolint:gosec // verified below, or --skip-verify was asked for
 		config.VerifyConnection = func(s tls.ConnectionState) error { return o.verify(address, s) }
 	}
+	dial := o.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialLimit}).DialContext
+	}
 	return &Client{base: "https://" + address, http: &http.Client{
 		Timeout: callLimit,
 		Transport: &http.Transport{
-			DialContext:     (&net.Dialer{Timeout: dialLimit}).DialContext,
-			TLSClientConfig: config, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: true,
+			DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: true,
 			MaxIdleConns: 2, IdleConnTimeout: time.Minute,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("an agent redirects nobody") },

@@ -20,14 +20,20 @@ type usage struct {
 }
 
 // life measures what of mk is there while the node idles, then what asking it
-// costs.
+// costs, and what others' joins do.
 func (n *benchNode) life(ctx context.Context) ([]row, error) {
 	rows, err := n.idle(ctx)
 	if err != nil {
 		return rows, err
 	}
-	asked, err := n.asking(ctx)
-	return append(rows, asked...), err
+	for _, measure := range []func(context.Context) ([]row, error){n.asking, n.joining} {
+		more, err := measure(ctx)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, err
+		}
+	}
+	return rows, nil
 }
 
 // idle waits until nobody has asked for two minutes, and looks for another.

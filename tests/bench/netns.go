@@ -42,9 +42,14 @@ func (n *benchNode) readyz() func(context.Context) bool {
 	}
 }
 
-// dial dials from inside the machine: a socket belongs to the namespace in
-// which its thread made it.
+// dial dials from inside the machine.
 func (n *benchNode) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return n.dialFrom(ctx, nil, network, address)
+}
+
+// dialFrom dials from inside the machine, and from one of its addresses: a
+// socket belongs to the namespace in which its thread made it.
+func (n *benchNode) dialFrom(ctx context.Context, from net.Addr, network, address string) (net.Conn, error) {
 	runtime.LockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
@@ -62,7 +67,7 @@ func (n *benchNode) dial(ctx context.Context, network, address string) (net.Conn
 		runtime.UnlockOSThread()
 		return nil, err
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	conn, err := (&net.Dialer{LocalAddr: from}).DialContext(ctx, network, address)
 	// A thread that cannot go home stays locked, and ends with its goroutine.
 	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
 		runtime.UnlockOSThread()

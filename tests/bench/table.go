@@ -20,6 +20,7 @@ type row struct {
 	least      bool    // the aim is a least, not a most
 	bound      float64 // how far off it may be; 0 is farOff times the aim
 	exact      bool    // no room beyond the aim
+	told       bool    // there is no aim
 }
 
 // met reports whether the aim is.
@@ -33,6 +34,8 @@ func (r row) met() bool {
 // bearable reports whether the row is near enough to its aim.
 func (r row) bearable() bool {
 	switch {
+	case r.told:
+		return true
 	case r.exact:
 		return r.met()
 	case r.bound > 0:
@@ -53,6 +56,10 @@ func printTable(w io.Writer, rows []row) {
 		}
 		if r.met() {
 			verdict = "met"
+		}
+		if r.told {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%.3g %s\t-\t\n", r.what, r.ours, r.peer, r.value, r.unit)
+			continue
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%.3g %s\t%s %g %s\t%s\n", r.what, r.ours, r.peer, r.value, r.unit, bound, r.aim, r.unit, verdict)
 	}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"mk8s.io/mk/core/joinstring"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/version"
+	"mk8s.io/mk/sdk/plugin"
+)
+
+// joining measures what a node that serves joins does: inviting from nothing,
+// and its agent under several joiners at once.
+func (n *benchNode) joining(ctx context.Context) ([]row, error) {
+	n.b.say("mk add-node")
+	values, err := inTurns(n.b.times(11, 3), func() (float64, error) {
+		c, err := spend(n.Command(ctx, "mk", "add-node"))
+		return inMS(c.cpu), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows := []row{{what: "mk add-node, processor, plugins included", ours: ms(median(values[0])), peer: "-", value: median(values[0]), unit: "ms", aim: 50, bound: 500}}
+	invitation, err := n.invitation(ctx)
+	if err != nil {
+		return rows, err
+	}
+	for _, clients := range []int{1, 4, 64} {
+		n.b.say("%d joiners at once", clients)
+		got, err := n.joinAtOnce(ctx, invitation, clients, n.b.times(max(10, 40/clients), max(2, 8/clients)))
+		if err != nil {
+			return rows, err
+		}
+		of := fmt.Sprintf(", %d at once", clients)
+		rows = append(rows,
+			row{what: "requests to join" + of, ours: fmt.Sprintf("%.3g a second, median %s", got.rate, ms(median(got.begins))), peer: "-", value: percentile(got.begins, 99), unit: "ms at p99", told: true},
+			row{what: "certificates for a joiner" + of, ours: fmt.Sprintf("p99 %s, of %d failed %d", ms(percentile(got.signs, 99)), len(got.signs)+got.failed, got.failed), peer: "-",
+				value: median(got.signs), unit: "ms", aim: 2, told: clients != 1, bound: 100})
+		if got.failed > 0 {
+			return rows, fmt.Errorf("%d of the joiners' certificates were not signed: %w", got.failed, got.last)
+		}
+	}
+	return rows, nil
+}
+
+// invitation lets in as many workers as ask.
+func (n *benchNode) invitation(ctx context.Context) (joinstring.Invitation, error) {
+	c, err := spend(n.Command(ctx, "mk", "add-node", "--worker", "--token-ttl", "3600", "-o", "json"))
+	if err != nil {
+		return joinstring.Invitation{}, err
+	}
+	var answer struct{ URLs []string }
+	if err := json.Unmarshal([]byte(c.out), &answer); err != nil || len(answer.URLs) == 0 {
+		return joinstring.Invitation{}, fmt.Errorf("mk add-node printed %q (%w)", c.out, err)
+	}
+	return joinstring.Parse(answer.URLs[0])
+}
+
+// load is what came of several joiners at once.
+type load struct {
+	begins, signs []float64 // milliseconds
+	rate          float64   // begins a second
+	failed        int
+	last          error
+}
+
+// joinAtOnce has clients ask to join and let go again, each so many times;
+// then each joins once and asks for a certificate as often.
+func (n *benchNode) joinAtOnce(ctx context.Context, i joinstring.Invitation, clients, times int) (load, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	all := make([]*joiner, clients)
+	for k := range all {
+		j, err := n.newJoiner(i, clients, k)
+		if err != nil {
+			return load{}, err
+		}
+		defer j.client.Close()
+		all[k] = j
+	}
+	// Warm: the plugins run, each connection is there.
+	if _, _, err := together(all, 1, func(j *joiner) error { return errors.Join(j.begin(ctx), j.release(ctx)) }); err != nil {
+		return load{}, err
+	}
+	var out load
+	begun := time.Now()
+	begins, _, err := together(all, times, func(j *joiner) error { return j.begin(ctx) }, func(j *joiner) error { return j.release(ctx) })
+	if err != nil {
+		return load{}, err
+	}
+	out.begins, out.rate = begins, float64(len(begins))/time.Since(begun).Seconds()
+	if _, _, err := together(all, 1, func(j *joiner) error { return j.begin(ctx) }); err != nil {
+		return load{}, err
+	}
+	out.signs, out.failed, out.last = together(all, times, func(j *joiner) error { return j.sign(ctx) })
+	_, _, err = together(all, 1, func(j *joiner) error { return j.release(ctx) })
+	return out, err
+}
+
+// together has all do something at once, so many times each, and something
+// else after it that is not measured. It answers what each time took, of
+// those that worked, how many did not, and the last error.
+func together(all []*joiner, times int, do func(*joiner) error, after ...func(*joiner) error) (took []float64, failed int, last error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, j := range all {
+		wg.Go(func() {
+			for range times {
+				begun := time.Now()
+				err := do(j)
+				d := inMS(time.Since(begun))
+				mu.Lock()
+				if err == nil {
+					took = append(took, d)
+				} else {
+					failed, last = failed+1, err
+				}
+				mu.Unlock()
+				for _, a := range after {
+					if err := a(j); err != nil {
+						mu.Lock()
+						last = err
+						mu.Unlock()
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return took, failed, last
+}
+
+// joiner is a worker that would join. Each has an address of its own, as real
+// ones have: an agent bounds how often one may ask.
+type joiner struct {
+	client  *peer.Client
+	token   string
+	request peer.Begin
+	key     crypto.Signer
+	names   pki.Names
+}
+
+func (n *benchNode) newJoiner(i joinstring.Invitation, group, number int) (*joiner, error) {
+	key, _, err := pki.NewKey(pki.ECDSAP256)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := pki.SelfSigned(key, "mk joiner", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(cert)
+	name, address := fmt.Sprintf("joiner-%d-%d", group, number), netip.AddrFrom4([4]byte{10, 99, byte(group), byte(number + 1)})
+	from := &net.TCPAddr{IP: net.IPv4(127, 9, byte(group), byte(number+1))}
+	client := peer.New(net.JoinHostPort("127.0.0.1", strconv.Itoa(i.Port)), peer.Options{
+		Fingerprint: i.Fingerprint, Client: &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key},
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return n.dialFrom(ctx, from, network, address)
+		},
+	})
+	names, err := operation.NormalNames([]string{name}, []string{"127.0.0.1", address.String()})
+	if err != nil {
+		return nil, err
+	}
+	return &joiner{client: client, key: key, names: names, request: peer.Begin{
+		Token: i.Token, NodeID: node.NewID(), Name: name, Role: plugin.RoleWorker, Address: address.String(), Addresses: []string{address.String()},
+		AgentPort: i.Port, Versions: map[string]string{"mk": version.Version, "kubernetes": operation.KubernetesVersion},
+	}}, nil
+}
+
+func (j *joiner) begin(ctx context.Context) error {
+	j.request.Operation, j.request.Now = node.NewID(), time.Now()
+	var begun peer.Begun
+	if err := j.client.Call(ctx, peer.BeginPath, j.request, &begun); err != nil {
+		return err
+	}
+	if begun.Reservation == "" {
+		return fmt.Errorf("%s was not let in", j.request.Name)
+	}
+	return nil
+}
+
+func (j *joiner) release(ctx context.Context) error {
+	return j.client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: j.request.Operation}, nil)
+}
+
+// sign makes a key and has it certified, as a kubelet's.
+func (j *joiner) sign(ctx context.Context) error {
+	p, err := pki.Find(pki.Kubelet)
+	if err != nil {
+		return err
+	}
+	r := pki.Request{Profile: p, Node: j.request.Name}
+	if p.Names == pki.NodeNames {
+		r.Names = j.names
+	}
+	csr, err := pki.NewCSR(j.key, r)
+	if err != nil {
+		return err
+	}
+	var signed peer.Signed
+	if err := j.client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.request.Operation, Requests: []peer.SignEntry{{Profile: p.Name, CSR: csr}}}, &signed); err != nil {
+		return err
+	}
+	if len(signed.Certificates) != 1 {
+		return fmt.Errorf("%d certificates for one request", len(signed.Certificates))
+	}
+	block, _ := pem.Decode(signed.Certificates[0])
+	if block == nil {
+		return errors.New("the certificate is none")
+	}
+	_, err = x509.ParseCertificate(block.Bytes)
+	return err
+}
+
+// percentile is the value that so many of a hundred do not exceed.
+func percentile(values []float64, of int) float64 {
+	s := slices.Sorted(slices.Values(values))
+	if len(s) == 0 {
+		return 0
+	}
+	return s[min(len(s)-1, len(s)*of/100)]
+}
