@@ -121,7 +121,7 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 			o.Value = &value
 		}
 		if s.global.dryRun {
-			plan, err := n.DryArgument(o)
+			plan, err := n.DryArgument(ctx, o)
 			if err != nil {
 				return err
 			}

@@ -85,7 +85,7 @@ func (s *session) repair(c *cli.Context) error {
 				return err
 			})
 		}
-		plan, err := n.DryRepair(r)
+		plan, err := n.DryRepair(ctx, r)
 		if err != nil {
 			return err
 		}

@@ -154,7 +154,7 @@ func (s *session) usePlugin(c *cli.Context) error {
 	}
 	return s.openFolder("plugin use", func(n *operation.Node) error {
 		if s.global.dryRun {
-			plan, err := n.DryUse(kind, name, constraint, c.String("for"))
+			plan, err := n.DryUse(c.Context, kind, name, constraint, c.String("for"))
 			if err != nil {
 				return err
 			}
@@ -194,7 +194,11 @@ func (s *session) rollbackPlugin(c *cli.Context) error {
 	}
 	return s.openFolder("plugin rollback", func(n *operation.Node) error {
 		if s.global.dryRun {
-			return s.showPlan(&operation.Plan{Then: []string{"go back to what was active before " + kind + "/" + name}})
+			plan, err := n.DryRollback(c.Context, kind, name)
+			if err != nil {
+				return err
+			}
+			return s.showPlan(plan)
 		}
 		flips, err := n.RollbackPlugin(c.Context, kind, name)
 		if err != nil {
@@ -214,7 +218,11 @@ func (s *session) removePlugin(c *cli.Context) error {
 	}
 	return s.openFolder("plugin remove", func(n *operation.Node) error {
 		if s.global.dryRun {
-			return s.showPlan(&operation.Plan{Then: []string{"remove " + kind + "/" + name}})
+			plan, err := n.DryRemove(kind, name, constraint)
+			if err != nil {
+				return err
+			}
+			return s.showPlan(plan)
 		}
 		gone, err := n.RemovePlugin(c.Context, kind, name, constraint)
 		if err != nil {

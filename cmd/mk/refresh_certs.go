@@ -41,7 +41,7 @@ func (s *session) renewCerts(c *cli.Context) error {
 			return usage("%s", err.Error())
 		}
 		if s.global.dryRun {
-			plan, err := n.DryRenew(o)
+			plan, err := n.DryRenew(ctx, o)
 			if err != nil {
 				return err
 			}

@@ -27,14 +27,14 @@ func (s *session) doReset(c *cli.Context, all bool) error {
 	if err := s.root(c.Command.Name); err != nil {
 		return err
 	}
-	err := s.openFolder(c.Command.Name, func(n *operation.Node) error {
-		if s.global.dryRun {
-			plan, err := n.PlanReset(c.Context)
-			if err != nil {
-				return err
-			}
-			return s.showPlan(plan)
+	if s.global.dryRun {
+		plan, err := s.planReset(c)
+		if err != nil {
+			return err
 		}
+		return s.showPlan(plan)
+	}
+	return s.withFolder(c, func(n *operation.Node) error {
 		name := ""
 		if n.Record != nil {
 			name = n.Record.Name
@@ -44,6 +44,22 @@ func (s *session) doReset(c *cli.Context, all bool) error {
 		}
 		return n.Reset(c.Context)
 	})
+}
+
+// planReset is what a reset would do; nothing where there is no node.
+func (s *session) planReset(c *cli.Context) (*operation.Plan, error) {
+	plan := &operation.Plan{}
+	err := s.withFolder(c, func(n *operation.Node) error {
+		var err error
+		plan, err = n.PlanReset(c.Context)
+		return err
+	})
+	return plan, err
+}
+
+// withFolder does something with the node's folder, where there is one.
+func (s *session) withFolder(c *cli.Context, do func(*operation.Node) error) error {
+	err := s.openFolder(c.Command.Name, do)
 	if errors.Is(err, operation.ErrNoNode) {
 		s.note("there is no node in %s", s.global.root)
 		return nil

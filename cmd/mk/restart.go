@@ -22,7 +22,7 @@ func (s *session) restart() *cli.Command {
 					return usage("%s", err.Error())
 				}
 				if s.global.dryRun {
-					return s.showPlan(&operation.Plan{Then: []string{"restart the services"}})
+					return s.showPlan(n.DryRestart(names...))
 				}
 				return n.Restart(ctx, names...)
 			})

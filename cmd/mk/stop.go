@@ -18,10 +18,15 @@ func (s *session) stop() *cli.Command {
 			ctx, cancel := s.bounded(c)
 			defer cancel()
 			return s.open("stop", func(n *operation.Node) error {
+				o := operation.StopOptions{Drain: c.Bool("drain")}
 				if s.global.dryRun {
-					return s.showPlan(&operation.Plan{Then: []string{"stop the services", "remove what pods left"}})
+					plan, err := n.DryStop(ctx, o)
+					if err != nil {
+						return err
+					}
+					return s.showPlan(plan)
 				}
-				return n.Stop(ctx, operation.StopOptions{Drain: c.Bool("drain")})
+				return n.Stop(ctx, o)
 			})
 		},
 	}

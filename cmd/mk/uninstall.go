@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/node"
 )
 
@@ -15,7 +16,10 @@ func (s *session) uninstall() *cli.Command {
 		Name: "uninstall", Usage: "take mk away from this machine: the node and the installed programs",
 		Description: "sudo mk uninstall", UsageText: exitsUsual + ", 6 needs --yes",
 		Action: func(c *cli.Context) error {
-			if err := s.doReset(c, true); err != nil || s.global.dryRun {
+			if s.global.dryRun {
+				return s.planUninstall(c)
+			}
+			if err := s.doReset(c, true); err != nil {
 				return err
 			}
 			if err := os.Remove(s.global.root); err != nil && !os.IsNotExist(err) {
@@ -26,33 +30,73 @@ func (s *session) uninstall() *cli.Command {
 	}
 }
 
-// removePrograms removes what ./install put on the machine; programs that run
-// from where they were built stay.
-func (s *session) removePrograms() error {
-	exe, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find mk's own program: %w", err)
+// planUninstall shows what an uninstall would do.
+func (s *session) planUninstall(c *cli.Context) error {
+	if err := noMore(c, 0); err != nil {
+		return err
 	}
-	p, err := node.FindPrograms(exe)
+	if err := s.root(c.Command.Name); err != nil {
+		return err
+	}
+	plan, err := s.planReset(c)
 	if err != nil {
 		return err
 	}
-	receipt := filepath.Join(p.Dir(), "installed")
-	links, err := os.ReadFile(receipt)
+	dir, links, err := installed()
+	if err != nil {
+		return err
+	}
+	paths := append([]string{s.global.root}, links...)
+	if links != nil {
+		paths = append(paths, dir)
+	}
+	for _, path := range paths {
+		if _, err := os.Lstat(path); err == nil {
+			plan.Changes = append(plan.Changes, change.Line{Verb: "remove path", Target: path, Effect: "remove"})
+		}
+	}
+	return s.showPlan(plan)
+}
+
+// installed is the folder of mk's programs, and what ./install put elsewhere:
+// nil where the programs run from where they were built.
+func installed() (dir string, links []string, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", nil, fmt.Errorf("find mk's own program: %w", err)
+	}
+	p, err := node.FindPrograms(exe)
+	if err != nil {
+		return "", nil, err
+	}
+	list, err := os.ReadFile(filepath.Join(p.Dir(), "installed"))
 	if os.IsNotExist(err) {
-		s.note("the programs in %s were not installed by ./install: they stay", p.Dir())
-		return nil
+		return p.Dir(), nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read what was installed: %w", err)
+		return "", nil, fmt.Errorf("read what was installed: %w", err)
 	}
-	for _, link := range splitLines(string(links)) {
+	return p.Dir(), append([]string{}, splitLines(string(list))...), nil
+}
+
+// removePrograms removes what ./install put on the machine; programs that run
+// from where they were built stay.
+func (s *session) removePrograms() error {
+	dir, links, err := installed()
+	if err != nil {
+		return err
+	}
+	if links == nil {
+		s.note("the programs in %s were not installed by ./install: they stay", dir)
+		return nil
+	}
+	for _, link := range links {
 		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
 			return fmt.Errorf("remove %s: %w", link, err)
 		}
 	}
-	if err := os.RemoveAll(p.Dir()); err != nil {
-		return fmt.Errorf("remove %s: %w", p.Dir(), err)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
 	}
 	return nil
 }

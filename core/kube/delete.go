@@ -137,6 +137,8 @@ func (d *deleter) delete(ctx context.Context, e entry) (Change, *doomed, error) 
 		return change, nil, fmt.Errorf("%s was replaced by someone else while it was deleted: %w", e.Ref, err)
 	case err != nil:
 		return change, nil, fmt.Errorf("%s: %w", e.Ref, err)
+	case d.dryRun:
+		return change, nil, nil // it stays: to wait for its end would take for ever
 	}
 	return change, &doomed{ref: e.Ref, res: res, uid: uid}, nil
 }

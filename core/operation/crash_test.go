@@ -64,7 +64,7 @@ func runChild(spec string) (err error) {
 		}
 	})
 	if c.Command == "dry start" {
-		plan, err := PlanStart(context.Background(), o, StartOptions{Name: "n1", Address: "10.9.8.7"})
+		plan, err := PlanStart(context.Background(), o, StartOptions{Name: "n1", Address: "10.9.8.7", NoWait: true})
 		if err != nil || c.Count == "" {
 			return err
 		}

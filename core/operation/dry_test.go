@@ -61,17 +61,17 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		says string
 	}{
 		"refresh-certs": {
-			func(n *Node) (*Plan, error) { return n.DryRenew(RenewOptions{}) },
+			func(n *Node) (*Plan, error) { return n.DryRenew(t.Context(), RenewOptions{}) },
 			func(n *Node) error { _, err := n.Renew(t.Context(), RenewOptions{}); return err },
 			"certificate server",
 		},
 		"plugin use": {
-			func(n *Node) (*Plan, error) { return n.DryUse("clustering", "other", "", "") },
+			func(n *Node) (*Plan, error) { return n.DryUse(t.Context(), "clustering", "other", "", "") },
 			func(n *Node) error { _, err := n.UsePlugin(t.Context(), "clustering", "other", "", ""); return err },
 			"activate plugin clustering/other",
 		},
 		"args": {
-			func(n *Node) (*Plan, error) { return n.DryArgument(args) },
+			func(n *Node) (*Plan, error) { return n.DryArgument(t.Context(), args) },
 			func(n *Node) error { return n.SetArgument(t.Context(), args) },
 			"set argument kubelet/v create",
 		},

@@ -65,10 +65,13 @@ func (s *serviceChanges) Running(ctx context.Context) (map[string]bool, error) {
 	}
 	out := map[string]bool{}
 	for _, st := range list {
-		out[st.Name] = st.State != service.Stopped && st.State != service.Failed
+		out[st.Name] = up(st.State)
 	}
 	return out, nil
 }
+
+// up reports whether a service in this state is meant to run.
+func up(s service.State) bool { return s != "" && s != service.Stopped && s != service.Failed }
 
 // Boot sets whether services come back with the machine.
 func (s *serviceChanges) Boot(ctx context.Context, on bool, names ...string) error {

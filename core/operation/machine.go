@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/node"
 )
@@ -28,14 +29,38 @@ func prepareMachine(root *node.Root, m defaults.Machine) error {
 	return cgroupsV2(root.CgroupRoot())
 }
 
+// machineLines say what prepareMachine would change.
+func machineLines(root *node.Root, m defaults.Machine) []change.Line {
+	var out []change.Line
+	missing := func(name string) {
+		if _, err := os.Lstat(name); err != nil {
+			out = append(out, change.Line{Verb: "make folder", Target: name, Effect: "create"})
+		}
+	}
+	missing(root.RunDir())
+	if !forwards() {
+		out = append(out, change.Line{Verb: "set kernel setting", Target: "net.ipv4.ip_forward", Effect: "replace", Why: "packets of pods pass"})
+	}
+	if !m.Systemd && !m.CgroupV1 {
+		missing(filepath.Join(cgroupRoot, root.CgroupRoot()))
+	}
+	return out
+}
+
+const forwardFile = "/proc/sys/net/ipv4/ip_forward"
+
+// forwards reports whether packets pass, or there is no IPv4.
+func forwards() bool {
+	data, err := os.ReadFile(forwardFile)
+	return err != nil || strings.TrimSpace(string(data)) == "1"
+}
+
 // forwarding lets packets of pods through.
 func forwarding() error {
-	const name = "/proc/sys/net/ipv4/ip_forward"
-	data, err := os.ReadFile(name)
-	if err != nil || strings.TrimSpace(string(data)) == "1" {
-		return nil // no IPv4, or done
+	if forwards() {
+		return nil
 	}
-	if err := os.WriteFile(name, []byte("1"), 0o644); err != nil { //nolint:gosec,forbidigo // a kernel setting, not a file
+	if err := os.WriteFile(forwardFile, []byte("1"), 0o644); err != nil { //nolint:gosec,forbidigo // a kernel setting, not a file
 		return fmt.Errorf("let packets of pods through: %w", err)
 	}
 	return nil

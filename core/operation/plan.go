@@ -14,7 +14,6 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
-	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
@@ -25,55 +24,6 @@ import (
 type Plan struct {
 	Changes []change.Line `json:"changes,omitempty"`
 	Then    []string      `json:"then,omitempty"`
-}
-
-// preview is the plan of a ChangeSet: verbs and names, no value.
-func (n *Node) preview(cs changeset.ChangeSet, then ...string) (*Plan, error) {
-	lines, err := n.Engine.Preview(cs)
-	if err != nil {
-		return nil, err
-	}
-	return &Plan{Changes: lines, Then: then}, nil
-}
-
-// DryAddon is the plan of SetAddon.
-func (n *Node) DryAddon(ctx context.Context, o AddonOptions) (*Plan, error) {
-	answer, err := n.PlanAddon(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	var then []string
-	if !answer.Next.IsZero() {
-		then = append(then, answer.Next.Name)
-	}
-	return n.preview(answer.Changes, then...)
-}
-
-// DryRenew is the plan of Renew.
-func (n *Node) DryRenew(o RenewOptions) (*Plan, error) {
-	cs, err := n.Renewal(o)
-	if err != nil {
-		return nil, err
-	}
-	return n.preview(cs)
-}
-
-// DryUse is the plan of UsePlugin.
-func (n *Node) DryUse(kind, name, constraint, authority string) (*Plan, error) {
-	lock, err := n.Dir.Lock()
-	if err != nil {
-		return nil, err
-	}
-	_, flips, err := lockfile.PlanActivate(lock, lockfile.Activation{
-		Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := n.flippable(flips); err != nil {
-		return nil, err
-	}
-	return n.preview(FlipChanges(flips))
 }
 
 // ServiceNames resolves names and aliases of services.
@@ -245,9 +195,6 @@ func serviceOf(file string) string {
 	}
 	return file
 }
-
-// DryArgument is the plan of SetArgument.
-func (n *Node) DryArgument(o ArgumentOptions) (*Plan, error) { return n.preview(o.changes()) }
 
 // SetArgument sets or unsets an argument and restarts what reads it.
 func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
 	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/kubeconfig"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
@@ -34,18 +38,19 @@ func PlanStart(ctx context.Context, options Options, o StartOptions) (*Plan, err
 	}
 	defer n.Close() //nolint:errcheck // nothing was started
 	p := &Plan{}
+	p.Changes = append(p.Changes, machineLines(n.Root, n.Machine)...)
 	if !n.started() {
 		if err := n.planFirst(ctx, p, o, nowhere); err != nil {
 			return nil, err
 		}
 	}
-	if err := n.planServices(ctx, p); err != nil {
+	if err := n.planServices(ctx, p, o); err != nil {
 		return nil, err
 	}
-	if !o.NoWait {
-		p.Then = []string{"wait for the API server", "import the images", "write what the cluster is", "wait for the node"}
+	if o.NoWait {
+		return p, nil
 	}
-	return p, nil
+	return p, n.planReady(ctx, p)
 }
 
 // planFirst adds what a first start does before the services start.
@@ -142,24 +147,89 @@ func (n *Node) answerer(shipped []pluginsdir.Shipped, kind, authority string) (s
 }
 
 // planServices adds the services that a start starts.
-func (n *Node) planServices(ctx context.Context, p *Plan) error {
+func (n *Node) planServices(ctx context.Context, p *Plan, o StartOptions) error {
 	if n.Record.Stopped {
 		p.add("write file", "node.json", "replace", "it is not stopped any more", "node.json")
 	}
-	if _, err := n.Root.Lstat("var/lock/stopped.lock"); err == nil {
-		p.add("clear lock", "stopped.lock", "remove", "", "var/lock/stopped.lock")
+	if _, err := n.Root.Lstat(stoppedLock); err == nil {
+		p.add("clear lock", "stopped.lock", "remove", "", stoppedLock)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	list, err := n.services.Status(ctx)
+	if notRunning(err) != nil {
+		return err
+	}
+	known := map[string]service.Status{}
+	for _, st := range list {
+		known[st.Name] = st
+	}
+	for _, name := range n.serviceNames() {
+		st, ok := known[name]
+		if !up(st.State) {
+			p.add(string(changeset.Start)+" service", name, "", "", n.managerPaths(name)...)
+		}
+		if _, can := n.services.(service.Enabler); can && ok && st.Enabled == o.NoBoot {
+			verb := changeset.Enable
+			if o.NoBoot {
+				verb = changeset.Disable
+			}
+			p.add(string(verb)+" service", name, "replace", "", n.managerPaths("")...)
+		}
+	}
+	return nil
+}
+
+// planReady adds what a start does once the services run.
+func (n *Node) planReady(ctx context.Context, p *Plan) error {
+	p.Then = []string{"wait for the API server"}
+	if _, stamp, err := n.images(); err != nil {
+		return err
+	} else if have, err := n.Root.ReadFile(imagesDone); err != nil || string(have) != stamp {
+		p.add("import images", n.Programs.Images(), "create", "", imagesDone)
+	}
+	if n.Record.Role == node.ControlPlane {
+		if err := n.planSystem(ctx, p); err != nil {
+			return err
+		}
+	}
+	p.Then = append(p.Then, "wait for the node")
+	return nil
+}
+
+// planSystem adds mk's own objects. Of a node that is stopped nobody can tell
+// how they are.
+func (n *Node) planSystem(ctx context.Context, p *Plan) error {
+	a := &changeset.ApplyManifests{Inventory: Namespace, Manifests: systemManifests}
+	record := (&kube.Ref{Kind: "ConfigMap", Namespace: Namespace, Name: "node." + n.Record.Name}).String()
+	if !n.started() {
+		p.add("apply object", "Namespace "+Namespace, "create", "")
+		objects, err := kube.ParseManifests(a.Manifests, a.Inventory)
+		if err != nil {
+			return err
+		}
+		p.add("apply manifests", a.Inventory, "create", "what mk's own programs may do")
+		for _, o := range objects {
+			p.add("apply object", o.Ref().String(), "create", "")
+		}
+		p.add("apply object", "Secret "+Namespace+"/"+wantedName, "create", "what the cluster wants")
+		p.add("apply object", record, "create", "what the cluster knows of this node")
+		return nil
 	}
 	running, err := (&serviceChanges{n}).Running(ctx)
 	if err != nil {
 		return err
 	}
-	for _, s := range n.serviceNames() {
-		if !running[s] {
-			p.add(string(changeset.Start)+" service", s, "", "", "var/services.json")
+	l := change.Line{Verb: "apply manifests", Target: a.Inventory, Why: "what mk's own programs may do"}
+	var objects []change.Line
+	if running[defaults.Kubelite] {
+		if objects, err = n.promiseObjects(ctx, a); err != nil {
+			return err
 		}
+		l.Effect = together(objects)
 	}
+	p.Changes = append(append(p.Changes, l), objects...)
+	p.add("apply object", record, "replace", "when it was seen")
 	return nil
 }
 
@@ -171,15 +241,10 @@ func (p *Plan) add(verb, target, effect, why string, paths ...string) {
 func (n *Node) PlanReset(ctx context.Context) (*Plan, error) {
 	p := &Plan{}
 	if n.Record != nil {
-		running, err := (&serviceChanges{n}).Running(ctx)
-		if err != nil {
+		if err := n.planStop(ctx, p); err != nil {
 			return nil, err
 		}
-		for _, s := range slices.Backward(n.serviceNames()) {
-			if running[s] {
-				p.add(string(changeset.Stop)+" service", s, "", "")
-			}
-		}
+		p.Then = []string{"remove what pods left"}
 	}
 	names, err := n.resetNames()
 	if err != nil {
@@ -188,7 +253,11 @@ func (n *Node) PlanReset(ctx context.Context) (*Plan, error) {
 	for _, name := range names {
 		p.add("remove path", name, "remove", "", name, name+"/**")
 	}
-	p.add("remove path", n.Root.RunDir(), "remove", "")
+	for _, name := range append(kubeletLeaves(), n.Root.RunDir()) {
+		if _, err := os.Lstat(name); err == nil {
+			p.add("remove path", name, "", "")
+		}
+	}
 	return p, nil
 }
 

@@ -31,8 +31,15 @@ func (i *Issuer) Promise(a changeset.Action) ([]string, string, error) {
 		who = i.Signer(string(p.Authority))
 	}
 	paths := []string{p.CertFile(), p.KeyFile()}
+	if w.Peer == "" {
+		paths = append(paths, "plugins/state/"+who+"/**") // what it keeps of its answers
+	}
 	if name, ok := configName(p.Name, i.Record.Auth); ok {
-		paths = append(paths, "credentials/"+name)
+		config := "credentials/" + name
+		if _, err := i.Root.Lstat(config); err == nil && p.Name != pki.Admin {
+			config += "*" // it names the files, and changes only where the authority did
+		}
+		paths = append(paths, config)
 	}
 	return paths, fmt.Sprintf("‹certificate %s, %d days, by %s›", p.Name, int(life.Hours()/24), who), nil
 }

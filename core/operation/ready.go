@@ -188,13 +188,11 @@ func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
 // importImages gives containerd the images that came with mk. What it has
 // already costs one question.
 func (n *Node) importImages(ctx context.Context) error {
-	files, err := filepath.Glob(filepath.Join(n.Programs.Images(), "*.tar"))
+	files, want, err := n.images()
 	if err != nil {
-		return fmt.Errorf("find the images that ship with mk: %w", err)
+		return err
 	}
-	done := n.Root.Path("var/images.imported")
-	want := imagesStamp(files)
-	if have, err := os.ReadFile(done); err == nil && string(have) == want {
+	if have, err := n.Root.ReadFile(imagesDone); err == nil && string(have) == want {
 		return nil
 	}
 	for _, f := range slices.Sorted(slices.Values(files)) {
@@ -205,7 +203,19 @@ func (n *Node) importImages(ctx context.Context) error {
 			return fmt.Errorf("import %s: %w: %s", f, err, strings.TrimSpace(string(out)))
 		}
 	}
-	return n.Root.WriteFile("var/images.imported", []byte(want), n.Root.Public())
+	return n.Root.WriteFile(imagesDone, []byte(want), n.Root.Public())
+}
+
+// imagesDone holds the stamp of the images that were imported.
+const imagesDone = "var/images.imported"
+
+// images are the files of the images that ship with mk, and their stamp.
+func (n *Node) images() (files []string, stamp string, err error) {
+	files, err = filepath.Glob(filepath.Join(n.Programs.Images(), "*.tar"))
+	if err != nil {
+		return nil, "", fmt.Errorf("find the images that ship with mk: %w", err)
+	}
+	return files, imagesStamp(files), nil
 }
 
 // imagesStamp changes when a file of images does.

@@ -65,12 +65,12 @@ func (n *Node) FindRepair(ctx context.Context, areas []string) (Repair, error) {
 }
 
 // DryRepair is the plan of Repair.
-func (n *Node) DryRepair(r Repair) (*Plan, error) {
-	var then []string
-	for _, s := range r.Services {
-		then = append(then, "restart "+s)
+func (n *Node) DryRepair(ctx context.Context, r Repair) (*Plan, error) {
+	p, err := n.preview(ctx, r.Changes)
+	if err == nil && len(r.Services) > 0 {
+		p.Changes = append(p.Changes, n.DryRestart(r.Services...).Changes...)
 	}
-	return n.preview(r.Changes, then...)
+	return p, err
 }
 
 // Repair puts right what FindRepair found.

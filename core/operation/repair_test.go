@@ -46,7 +46,7 @@ func TestRepair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := n.DryRepair(r)
+	plan, err := n.DryRepair(t.Context(), r)
 	if err != nil || len(plan.Changes) == 0 || len(r.Services) != 1 || r.Services[0] != "etcd" {
 		t.Fatalf("%+v, services %v, %v", plan, r.Services, err)
 	}

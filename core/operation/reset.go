@@ -41,12 +41,7 @@ func (n *Node) Reset(ctx context.Context) error {
 	for _, name := range names {
 		errs = append(errs, n.Root.RemoveAll(name))
 	}
-	// The kubelet makes these wherever its root folder is. Only what is empty
-	// goes: another node's or somebody else's stays.
-	for _, p := range []string{
-		"/var/lib/kubelet/device-plugins/kubelet.sock", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
-		"/var/log/containers", "/var/log/pods",
-	} {
+	for _, p := range kubeletLeaves() {
 		_ = os.Remove(p)
 	}
 	defer func() { _ = os.Remove(filepath.Dir(n.Root.RunDir())) }()
@@ -54,4 +49,13 @@ func (n *Node) Reset(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("remove %s: %w", n.Root.RunDir(), err))
 	}
 	return errors.Join(errs...)
+}
+
+// kubeletLeaves are what the kubelet makes wherever its root folder is. Only
+// what is empty goes: another node's or somebody else's stays.
+func kubeletLeaves() []string {
+	return []string{
+		"/var/lib/kubelet/device-plugins/kubelet.sock", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
+		"/var/log/containers", "/var/log/pods",
+	}
 }

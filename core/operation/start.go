@@ -386,7 +386,7 @@ func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
 			return err
 		}
 	}
-	if err := n.Root.RemoveAll("var/lock/stopped.lock"); err != nil {
+	if err := n.Root.RemoveAll(stoppedLock); err != nil {
 		return err
 	}
 	if err := n.refreshServices(ctx); err != nil {

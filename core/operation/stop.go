@@ -16,6 +16,9 @@ import (
 // stopTimeout bounds a stop: services have 40 s each, most of them at once.
 const stopTimeout = 3 * time.Minute
 
+// stoppedLock tells people and tools that the node is stopped.
+const stoppedLock = "var/lock/stopped.lock"
+
 // StopOptions are what a stop may be told.
 type StopOptions struct {
 	Drain bool `json:"drain,omitempty"` // move pods elsewhere first
@@ -46,7 +49,7 @@ func (n *Node) stop(ctx context.Context, r *Run, o StopOptions) error {
 			return err
 		}
 	}
-	if err := n.Root.WriteFile("var/lock/stopped.lock", nil, n.Root.Public()); err != nil {
+	if err := n.Root.WriteFile(stoppedLock, nil, n.Root.Public()); err != nil {
 		return err
 	}
 	if err := r.Step(ctx, "stop the services", n.StopServices); err != nil {

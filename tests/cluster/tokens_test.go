@@ -14,7 +14,7 @@ import (
 // root folder and namespace, and neither sees the other.
 func TestTokens(t *testing.T) {
 	a, b := newMachine(t, 5, true), newMachine(t, 6, true)
-	a.run("mk", "start", "--name", "node-t", "--auth", "token")
+	a.promised("start", "--name", "node-t", "--auth", "token")
 	b.run("mk", "start", "--name", "node-u")
 	for m, name := range map[*machine]string{a: "node/node-t", b: "node/node-u"} {
 		if out := strings.TrimSpace(m.kubectl("get", "nodes", "-o", "name")); out != name {
@@ -33,9 +33,23 @@ func TestTokens(t *testing.T) {
 	if who := a.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"); who != "admin" {
 		t.Errorf("the API server takes us for %q", who)
 	}
+	t.Run("commands do what their dry runs show", func(t *testing.T) { promises(t, a) })
 	// One node stops, the other goes on.
-	a.run("mk", "stop")
+	a.promised("stop")
 	nothingLeft(t, a)
 	b.kubectl("get", "nodes")
 	b.run("mk", "status")
+	a.promised("start")
+	a.promised("uninstall")
+}
+
+// promises compares, command by command, what a dry run shows with what the
+// command then does.
+func promises(t *testing.T, m *machine) {
+	t.Helper()
+	for _, line := range []string{
+		"start", "enable dns", "enable dns", "args set kubelet max-pods=77", "refresh-certs", "plugin use clustering/approve", "disable dns",
+	} {
+		m.promised(strings.Fields(line)...)
+	}
 }
