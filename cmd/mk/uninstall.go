@@ -32,9 +32,6 @@ func (s *session) uninstall() *cli.Command {
 
 // planUninstall shows what an uninstall would do.
 func (s *session) planUninstall(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	if err := s.root(c.Command.Name); err != nil {
 		return err
 	}
