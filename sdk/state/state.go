@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,10 @@ const (
 )
 
 // Dir is a plugin's state folder.
-type Dir struct{ path string }
+type Dir struct {
+	path string
+	turn chan struct{} // holds one: within a process waiting costs nothing
+}
 
 // Open uses a folder, which Configure named; it is made 0700 if it is missing.
 func Open(path string) (*Dir, error) {
@@ -41,7 +45,7 @@ func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("making the state folder: %w", err)
 	}
-	return &Dir{path: path}, nil
+	return &Dir{path: path, turn: make(chan struct{}, 1)}, nil
 }
 
 // Path is where a file of this folder lies.
@@ -52,10 +56,17 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 // Lock holds the folder until the returned function is called. It waits until
 // the context ends. It is not reentrant: under it only Read may be called.
 func (d *Dir) Lock(ctx context.Context) (unlock func(), err error) {
-	unlock, err = d.lock(ctx)
+	select {
+	case d.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the state's lock: %w", ctx.Err())
+	}
+	free, err := d.lock(ctx)
 	if err != nil {
+		<-d.turn
 		return nil, err
 	}
+	unlock = sync.OnceFunc(func() { free(); <-d.turn })
 	if err := d.recover(); err != nil {
 		unlock()
 		return nil, err

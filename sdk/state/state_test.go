@@ -96,6 +96,59 @@ func TestOnceAnswersTheSame(t *testing.T) {
 	}
 }
 
+// TestAnswersAreBounded: by their age, and by their number.
+func TestAnswersAreBounded(t *testing.T) {
+	t.Parallel()
+	d, now := open(t), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	many := func(at time.Time, from, to int) {
+		t.Helper()
+		for i := range to - from {
+			name := d.Path(answerName(fmt.Sprint("op ", from+i)))
+			if err := errors.Join(os.WriteFile(name, []byte("{}"), 0o600), os.Chtimes(name, at, at.Add(time.Duration(from+i)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	count := func() int {
+		t.Helper()
+		list, err := filepath.Glob(d.Path(answerPrefix + "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	many(now.Add(-Kept-time.Hour), 0, 5)
+	many(now.Add(-time.Hour), 5, MaxAnswers+8)
+	if err := d.Change(t.Context(), func(l *Locked) error { return l.Write("other", 1) }); err != nil {
+		t.Fatal(err)
+	}
+	// Questions come until one of them looks.
+	for i := 0; count() > MaxAnswers; i++ {
+		if i > 100*pruneEvery {
+			t.Fatalf("%d answers are kept", count())
+		}
+		if err := once(t, d, now, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range map[int]bool{0: false, 4: false, 5: false, MaxAnswers + 7: true} {
+		_, err := os.Stat(d.Path(answerName(fmt.Sprint("op ", i))))
+		if (err == nil) != want {
+			t.Errorf("answer %d: %v", i, err)
+		}
+	}
+	var other int
+	if err := d.Read("other", &other); err != nil || other != 1 {
+		t.Error("what is no answer went:", other, err)
+	}
+}
+
+func once(t *testing.T, d *Dir, now time.Time, i int) error {
+	t.Helper()
+	_, err := Once(t.Context(), d, now, "now", fmt.Sprint(i), func(*Locked) (int, error) { return i, nil })
+	return err
+}
+
 func TestOnceDoesNotStoreErrors(t *testing.T) {
 	t.Parallel()
 	d, failure := open(t), errors.New("later")
@@ -173,7 +226,7 @@ func TestNamesStayInTheFolder(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add([]byte(`{"op Issue":{"time":"2026-01-01T00:00:00Z","value":1}}`))
+	f.Add([]byte(`{"to":"op Issue","time":"2026-01-01T00:00:00Z","value":1}`))
 	f.Add([]byte("null"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := open(t)
@@ -182,7 +235,7 @@ func FuzzRead(f *testing.F) {
 		}
 		_ = d.Change(t.Context(), func(*Locked) error { return nil })
 		_ = os.Remove(d.Path(commitName))
-		if err := os.WriteFile(d.Path(answersName), b, 0o600); err != nil {
+		if err := os.WriteFile(d.Path(answerName("op Issue")), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = Once(t.Context(), d, time.Now(), "op", "Issue", func(*Locked) (int, error) { return 1, nil })
