@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/sdk/clustering"
@@ -26,6 +27,7 @@ func (s *session) addNode() *cli.Command {
 			&cli.IntFlag{Name: "token-ttl", Aliases: []string{"l"}, Value: -1, Usage: "how long the token is good, in `SECONDS`; -1: for one node, without an end"},
 			&cli.UintFlag{Name: "uses", Usage: "for how many nodes the token is good; 0: with --token-ttl any number, else one"},
 			&cli.BoolFlag{Name: "worker", Usage: "the token lets in workers only"},
+			&cli.BoolFlag{Name: "watch", Usage: "stay, and show who joins with it, until it is used up"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := s.root("add-node"); err != nil {
@@ -34,6 +36,9 @@ func (s *session) addNode() *cli.Command {
 			o, err := inviteOptions(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool("watch") && s.documents() {
+				return usage("--watch does not go with one document: leave out -o %s", s.global.output)
 			}
 			return s.open("add-node", func(n *operation.Node) error {
 				ctx, cancel := s.bounded(c)
@@ -45,7 +50,10 @@ func (s *session) addNode() *cli.Command {
 				if err != nil {
 					return err
 				}
-				return s.showInvitation(invitation, o.Worker)
+				if err := s.showInvitation(invitation, o.Worker); err != nil || !c.Bool("watch") {
+					return err
+				}
+				return membership.Of(n).WatchToken(ctx, invitation.Token, s.showArrival)
 			})
 		},
 	}
@@ -114,4 +122,16 @@ func (s *session) showInvitation(i clustering.Invitation, worker bool) error {
 		}
 		return nil
 	})
+}
+
+// showArrival says where a join stands.
+func (s *session) showArrival(a membership.Arrival) {
+	switch a.State {
+	case cluster.Joining:
+		s.printf("%s (%s) joins as a %s node\n", a.Name, a.Address, a.Role)
+	case cluster.Joined:
+		s.printf("%s (%s) has joined\n", a.Name, a.Address)
+	default:
+		s.printf("%s (%s) has given up\n", a.Name, a.Address)
+	}
 }

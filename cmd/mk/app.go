@@ -152,7 +152,7 @@ func (s *session) checkGlobals(c *cli.Context) error {
 			continue
 		}
 		v := c.String(f.name)
-		more := f.name == "output" && c.Command.Name == "add-node" && slices.Contains(invitationOutputs(), v)
+		more := f.name == "output" && (c.Command.Name == "add-node" && slices.Contains(invitationOutputs(), v) || c.Command.Name == "ports" && v == nft)
 		if !slices.Contains(f.from, v) && !more {
 			return usage("--%s %q is not one of %s", f.name, v, strings.Join(f.from, ", "))
 		}

@@ -44,14 +44,7 @@ func topics() map[string]string {
   others        nothing
 A plugin runs as a user of its own (62000-62999), in namespaces of its own, without network unless its grants name some.
 `,
-		"ports": `Ports of a node
-  16443/tcp  API server            all nodes, and whoever talks to the cluster
-  10250/tcp  kubelet               control-plane nodes
-  2380/tcp   datastore, peers      control-plane nodes
-  12379/tcp  datastore, clients    control-plane nodes
-  8472/udp   pod network (vxlan)   all nodes
-On loopback only: 2381, 10248, 10249, 10256, 10257, 10259
-`,
+		"ports": helpPorts(),
 		"files": `Files of a node (below --root, default /var/lib/mk)
   args/<service>       one option a line; then mk restart
   certs/               link to one generation of var/certs/<n>/

@@ -26,6 +26,13 @@ func (s *session) nodeVerbs() *cli.Command {
 		Flags: []cli.Flag{pending()}, Action: s.listNodes,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the cluster's nodes", Description: "mk node list", UsageText: exitsUsual, Flags: []cli.Flag{pending()}, Action: s.listNodes},
+			{Name: "show", Usage: "show one node", ArgsUsage: "NODE", Description: "mk node show node-b", UsageText: exitsRead, Action: s.nodeShow},
+			{Name: "set", Usage: "set labels and taints of a node", ArgsUsage: "NODE", Description: "sudo mk node set --label tier=edge --taint edge=yes:NoSchedule node-b",
+				UsageText: exitsUsual, Action: s.nodeSet, Flags: []cli.Flag{
+					&cli.StringSliceFlag{Name: "label", Usage: "set a label, `KEY=VALUE`, or take it away, KEY-"},
+					&cli.StringSliceFlag{Name: "taint", Usage: "set a taint, `KEY=VALUE:EFFECT`, or take it away, KEY:EFFECT- or KEY-"},
+				}},
+			{Name: "ports", Usage: "list the ports that a firewall must let through; -o nft: as rules", Description: "mk node ports\nmk node ports -o nft", UsageText: exitsRead, Action: s.nodePorts},
 			{Name: "approve", Usage: "let a node join that waits, on the node that serves it", ArgsUsage: "NAME",
 				Description: "sudo mk node approve node-b", UsageText: exitsUsual, Action: s.approveNode},
 			{Name: "deny", Usage: "refuse a node that waits to join, on the node that serves it", ArgsUsage: "NAME",

@@ -4,10 +4,11 @@ import "mk8s.io/mk/core/node"
 
 // Who may speak to a port.
 const (
-	FromClients      = "clients"             // whoever talks to the cluster, nodes and pods among them
-	FromNodes        = "all nodes"           // and who joins
-	FromControlPlane = "control-plane nodes" // their API servers, and their datastore
-	FromPods         = "pods"                // and control-plane nodes
+	FromClients      = "whoever talks to the cluster" // nodes and pods among them
+	FromJoiners      = "all nodes, and who joins"
+	FromNodes        = "all nodes"
+	FromControlPlane = "control-plane nodes"           // their API servers, and their datastore
+	FromPods         = "control-plane nodes, and pods" // those that measure
 	FromLoopback     = "loopback"
 )
 
@@ -23,9 +24,10 @@ type Port struct {
 // through, and those on loopback, which nobody else must have. agent is the
 // port of its agent.
 func Ports(role node.Role, n node.Network, agent int) []Port {
-	out := []Port{{agent, "tcp", "the agent", FromNodes}, {10250, "tcp", "the kubelet", FromPods}}
+	kubelet := Port{10250, "tcp", "the kubelet", FromPods}
+	out := []Port{{agent, "tcp", "the agent", FromNodes}, kubelet}
 	if role == node.ControlPlane {
-		out = append([]Port{{n.APIPort, "tcp", "the API server", FromClients}}, out...)
+		out = []Port{{n.APIPort, "tcp", "the API server", FromClients}, {agent, "tcp", "the agent", FromJoiners}, kubelet}
 		out = append(out,
 			Port{2380, "tcp", "the datastore's peers", FromControlPlane}, Port{12379, "tcp", "the datastore", FromControlPlane})
 	}

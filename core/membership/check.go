@@ -112,7 +112,7 @@ func (n Node) listeners(all []*cluster.Member, role string) []peer.Listener {
 		}
 		l := peer.Listener{Node: m.Name, Address: m.Address}
 		for _, p := range defaults.Ports(node.ControlPlane, n.Record.Network, m.AgentPort) {
-			if p.Protocol == "tcp" && (p.From == defaults.FromClients || p.From == defaults.FromNodes ||
+			if p.Protocol == "tcp" && (p.From == defaults.FromClients || p.From == defaults.FromJoiners ||
 				role == plugin.RoleControlPlane && p.From != defaults.FromLoopback) {
 				l.Ports = append(l.Ports, p.Number)
 			}

@@ -2,6 +2,9 @@ package membership
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"mk8s.io/mk/core/node"
@@ -24,6 +27,9 @@ func (n Node) Invite(ctx context.Context, o InviteOptions) (clustering.Invitatio
 	if n.Record.Role == node.Worker {
 		return clustering.Invitation{}, &plugin.Error{Reason: plugin.NotPossible, Message: "a worker cannot invite others", Next: "mk add-node, on a control-plane node"}
 	}
+	if err := n.hidden(); err != nil {
+		return clustering.Invitation{}, err
+	}
 	fingerprint, err := n.fingerprint()
 	if err != nil {
 		return clustering.Invitation{}, err
@@ -40,6 +46,28 @@ func (n Node) Invite(ctx context.Context, o InviteOptions) (clustering.Invitatio
 		Call: plugin.Call{OperationID: node.NewID()}, Node: facts, Role: role,
 		Lifetime: o.Lifetime, Uses: o.Uses, Token: o.Token, Fingerprint: fingerprint,
 	})
+}
+
+// hidden refuses a node that nobody reaches: its certificates, or its agent,
+// are for 127.0.0.1 only.
+func (n Node) hidden() error {
+	if a, err := netip.ParseAddr(n.Record.Address); err == nil && a.IsLoopback() {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node was made for " + n.Record.Address + " only: no other can reach it",
+			Next: "mk reset --all, then, with an address of this machine: mk start --address ADDRESS"}
+	}
+	bind, err := n.AgentBind()
+	if err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(bind)
+	if err != nil {
+		return plugin.Errorf(plugin.BadSettings, "%s: bind is %q, not ADDRESS:PORT", n.Root.Args("cluster-agent"), bind)
+	}
+	if a, err := netip.ParseAddr(host); host == "localhost" || err == nil && a.IsLoopback() {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: "the agent of this node listens on " + host + " only: no other can reach it",
+			Next: fmt.Sprintf("mk args set cluster-agent bind=0.0.0.0:%d", n.AgentPort())}
+	}
+	return nil
 }
 
 // fingerprint is what joiners pin: the key of the agent's certificate.

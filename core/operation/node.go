@@ -259,7 +259,7 @@ func (n *Node) Facts(_ context.Context, g plugin.Grants) (plugin.Node, error) {
 		Files:    map[string][]byte{},
 		Cluster: plugin.Cluster{
 			ID: r.ClusterID, PodCIDR: r.Network.PodCIDR, ServiceCIDR: r.Network.ServiceCIDR, DNSAddress: r.Network.DNS,
-			DNSDomain: r.Network.Domain, APIPort: uint32(r.Network.APIPort), AgentPort: uint32(r.Network.AgentPort), //nolint:gosec // checked by the record
+			DNSDomain: r.Network.Domain, APIPort: uint32(r.Network.APIPort), AgentPort: uint32(n.AgentPort()), //nolint:gosec // checked by the record
 		},
 	}
 	for _, name := range g.FilesRead {

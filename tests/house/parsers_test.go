@@ -25,7 +25,7 @@ func parsers() []reads {
 		{"core/kubeconfig", []string{"Parse"}, []string{"FuzzParse", "FuzzMerge"}},
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
 		{"core/joinstring", []string{"Parse"}, []string{"FuzzParse"}},
-		{"core/membership", []string{"ParseTaint"}, []string{"FuzzTaint"}},
+		{"core/membership", []string{"ParseTaint", "ParseMarks"}, []string{"FuzzTaint", "FuzzMarks"}},
 		{"core/microk8s", []string{"ParseJoin", "ParseSign", "ParseConfigure"}, []string{"FuzzBodies"}},
 		{"core/lock", nil, []string{"FuzzOwner"}},
 		{"core/neighbour", nil, []string{"FuzzListening"}},
