@@ -27,7 +27,7 @@ func newApp(s *session) *cli.App {
 			s.start(), s.stop(), s.restart(), s.status(), s.doctor(), s.inspect(), s.logs(),
 			s.config(), s.kubectl(), s.ctr(), s.argsVerbs(), s.settingsVerbs(), s.changes(), s.certsVerbs(), s.refreshCerts(),
 			s.images(), s.tokenVerbs(), s.nodeVerbs(), s.enable(), s.disable(), s.addons(), s.pluginVerbs(),
-			s.addNode(), s.join(), s.leave(), s.removeNode(), s.datastoreVerbs(),
+			s.addNode(), s.join(), s.leave(), s.removeNode(), s.datastoreVerbs(), s.dbctl(),
 			s.reset(), s.uninstall(), s.version(), s.completion(), s.help(), s.daemon(), s.agent(), s.apiserverProxy(),
 		},
 	}
@@ -152,7 +152,8 @@ func (s *session) checkGlobals(c *cli.Context) error {
 			continue
 		}
 		v := c.String(f.name)
-		more := f.name == "output" && (c.Command.Name == "add-node" && slices.Contains(invitationOutputs(), v) || c.Command.Name == "ports" && v == nft)
+		more := f.name == "output" && (c.Command.Name == "add-node" && slices.Contains(invitationOutputs(), v) || c.Command.Name == "ports" && v == nft ||
+			c.Command.Name == "dbctl")
 		if !slices.Contains(f.from, v) && !more {
 			return usage("--%s %q is not one of %s", f.name, v, strings.Join(f.from, ", "))
 		}

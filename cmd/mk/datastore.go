@@ -15,7 +15,7 @@ import (
 	"mk8s.io/mk/core/operation"
 )
 
-// datastoreVerbs show how the datastore is. They change nothing.
+// datastoreVerbs show how the datastore is, keep it and bring it back.
 func (s *session) datastoreVerbs() *cli.Command {
 	return &cli.Command{
 		Name: "datastore", Aliases: []string{"datastores"}, Usage: "list the datastore's members, and say how it is", Description: "mk datastore status\nmk datastore members -o json",
@@ -24,6 +24,7 @@ func (s *session) datastoreVerbs() *cli.Command {
 			{Name: "status", Usage: "say whether it has a quorum, who leads and who is silent", Description: "mk datastore status",
 				UsageText: exitsRead + ", 4 not ready", Action: s.datastoreStatus},
 			{Name: "members", Aliases: []string{"list"}, Usage: "list the members", Description: "mk datastore members", UsageText: exitsRead + ", 4 not ready", Action: s.datastoreMembers},
+			s.snapshotVerbs(),
 		},
 	}
 }

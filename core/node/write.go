@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -220,6 +221,13 @@ func (r *Root) Sweep(folder string) error {
 // writeTemp writes data under a temporary name beside name. The file has its
 // final owner and mode before its first byte, and never more than that.
 func (r *Root) writeTemp(prefix, name string, data []byte, p Perm) (string, error) {
+	return r.writeTempBy(prefix, name, p, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func (r *Root) writeTempBy(prefix, name string, p Perm, write func(io.Writer) error) (string, error) {
 	if err := errors.Join(checkNames(name), p.check()); err != nil {
 		return "", err
 	}
@@ -239,7 +247,7 @@ func (r *Root) writeTemp(prefix, name string, data []byte, p Perm) (string, erro
 	}
 	if err == nil {
 		r.step("write", temp)
-		_, err = f.Write(data)
+		err = write(f)
 	}
 	if err == nil {
 		err = f.Sync()

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +29,7 @@ const (
 	Name     Type = "name"     // of a group; may be empty
 	URL      Type = "url"      // http, https or socks5; may be empty
 	Choice   Type = "choice"
+	Count    Type = "count" // 1 to 1000
 )
 
 // Key is one setting. Keys is the only place where settings are listed.
@@ -53,7 +55,9 @@ func Keys() []Key {
 		{Name: "proxy.http", Type: URL, Doc: "proxy for plain requests of services", Secret: true},
 		{Name: "proxy.https", Type: URL, Doc: "proxy for encrypted requests of services", Secret: true},
 		{Name: "proxy.no", Type: Text, Doc: "names and networks that are reached without a proxy, with commas"},
-		{Name: "snapshot-interval", Type: Duration, Default: "6h", Doc: "how often the datastore is saved; 0 for never"},
+		{Name: "snapshot-interval", Type: Duration, Default: "12h", Doc: "how often a control-plane node takes a snapshot; 0 for never"},
+		{Name: "snapshot-keep", Type: Count, Default: "10", Doc: "how many snapshots are kept, the newest"},
+		{Name: "snapshot-recipient", Type: Text, Doc: "age recipient (age1...): scheduled snapshots hold the authorities' keys, encrypted to it"},
 		{Name: "supervisor", Type: Choice, Choices: []string{"auto", "systemd", "embedded"}, Default: "auto", Doc: "who keeps the services up"},
 	}
 }
@@ -98,6 +102,10 @@ func (k Key) Check(value string) error {
 		}
 	case Duration:
 		_, err = ParseDuration(value)
+	case Count:
+		if n, parseErr := strconv.Atoi(value); parseErr != nil || n < 1 || n > 1000 {
+			err = errors.New("is not a number from 1 to 1000")
+		}
 	case Choice:
 		if !slices.Contains(k.Choices, value) {
 			err = fmt.Errorf("is none of %s", strings.Join(k.Choices, ", "))

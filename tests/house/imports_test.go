@@ -124,11 +124,12 @@ func floors() [][]string {
 		{"agent"},
 		{"observe"},
 		{"membership"},
+		{"recovery"},
 		{"operation"},
 		{"pluginhost", "cluster"},
 		{"change"},
 		{"defaults", "remains", "apiproxy"},
-		{"service", "kube", "datastore", "peer", "microk8s", "args", "netinfo", "kubeconfig", "settings"},
+		{"service", "kube", "datastore", "peer", "microk8s", "args", "netinfo", "kubeconfig", "settings", "snapshot"},
 		{"node", "pki"},
 		{"lock", "neighbour", "version", "joinstring"},
 	}
