@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"mk8s.io/mk/cmd/kubelite/offline"
 )
@@ -14,14 +16,16 @@ import (
 // runDatastore works on the files of a datastore that does not run, and prints what it found as JSON. mk calls it; its
 // options are no promise to people.
 func runDatastore(args []string, out io.Writer) int {
-	if err := datastore(args, out); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := datastore(ctx, args, out); err != nil {
 		fmt.Fprintln(os.Stderr, "datastore:", err)
 		return 1
 	}
 	return 0
 }
 
-func datastore(args []string, out io.Writer) error {
+func datastore(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return fmt.Errorf("want one of verify, restore, rescue, members")
 	}
@@ -36,7 +40,6 @@ func datastore(args []string, out io.Writer) error {
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
-	ctx := context.Background() // the caller ends the process
 	var result any
 	var err error
 	switch args[0] {

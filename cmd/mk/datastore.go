@@ -13,6 +13,7 @@ import (
 	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/recovery"
 )
 
 // datastoreVerbs show how the datastore is, keep it and bring it back.
@@ -24,6 +25,8 @@ func (s *session) datastoreVerbs() *cli.Command {
 			{Name: "status", Usage: "say whether it has a quorum, who leads and who is silent", Description: "mk datastore status",
 				UsageText: exitsRead + ", 4 not ready", Action: s.datastoreStatus},
 			{Name: "members", Aliases: []string{"list"}, Usage: "list the members", Description: "mk datastore members", UsageText: exitsRead + ", 4 not ready", Action: s.datastoreMembers},
+			{Name: "recover", Usage: "go on with this node's data alone: the other members are gone for good", Description: "sudo mk datastore recover",
+				UsageText: exitsUsual + ", 4 not ready, 6 needs --yes", Action: s.datastoreRecover},
 			s.snapshotVerbs(),
 		},
 	}
@@ -132,6 +135,50 @@ func noQuorum(e *datastore.QuorumError) *problem {
 		silent = append(silent, text)
 	}
 	return &problem{Reason: "NO_QUORUM", Message: e.Error(), exit: exitNotReady,
-		Why:  strings.Join(append(silent, "pods run on; nothing can be changed"), ", "),
-		Next: []string{"bring one of them back: it heals by itself", "mk datastore status"}}
+		Why: strings.Join(append(silent, "pods run on; nothing can be changed"), ", "),
+		Next: []string{"bring one of them back: it heals by itself",
+			"where they are gone for good: mk datastore recover      (read this first: mk help quorum)"}}
+}
+
+// datastoreRecover goes on with this node's data alone, where a person who
+// typed the node's name wants that.
+func (s *session) datastoreRecover(c *cli.Context) error {
+	if err := s.root("datastore recover"); err != nil {
+		return err
+	}
+	return s.open("datastore recover", func(n *operation.Node) error {
+		ctx, cancel := s.bounded(c)
+		defer cancel()
+		r := recovery.Of(n)
+		open, err := n.Journal.Open()
+		if err != nil {
+			return err
+		}
+		if open == nil || open.Verb != "recover" {
+			if err := s.agreeToRecover(ctx, r); err != nil || s.global.dryRun {
+				return err
+			}
+		}
+		if err := r.Recover(ctx); err != nil {
+			return err
+		}
+		result := map[string]string{"node": n.Record.Name, "state": "recovered"}
+		return s.show(result, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "the cluster goes on with the data of %s; nodes that come back are told to leave and join (mk add-node)\n", n.Record.Name)
+			return err
+		})
+	})
+}
+
+func (s *session) agreeToRecover(ctx context.Context, r recovery.Node) error {
+	p, err := r.Consider(ctx)
+	if err != nil {
+		return err
+	}
+	if s.global.dryRun {
+		return s.showPlan(&operation.Plan{Then: []string{"save the datastore as it is", "stop Kubernetes and the datastore", "make a datastore with a new identity",
+			"keep the old data aside", "start the services", "forget " + strings.Join(p.Loses, " and ")}})
+	}
+	return s.agree(fmt.Sprintf("The cluster goes on with what %s holds; what only %s held is lost, and they must leave and join again.",
+		p.Keeps, strings.Join(p.Loses, " and ")), p.Keeps)
 }

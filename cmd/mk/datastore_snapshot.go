@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,14 +36,18 @@ func (s *session) snapshotVerbs() *cli.Command {
 				}},
 			{Name: "verify", Usage: "read a whole snapshot, and start it on a socket of its own", ArgsUsage: "NAME|FILE",
 				Description: "sudo mk datastore snapshot verify backup.tar.gz", UsageText: exitsUsual, Action: s.snapshotVerify, Flags: []cli.Flag{identity}},
+			{Name: "restore", Usage: "bring a cluster back from a snapshot: on an empty machine the whole node", ArgsUsage: "NAME|FILE",
+				Description: "sudo mk datastore snapshot restore backup.tar.gz", UsageText: exitsUsual + ", 4 not ready, 6 needs --yes",
+				Action: func(c *cli.Context) error { return s.restore(c, c.Args().First()) },
+				Flags: []cli.Flag{identity,
+					&cli.StringFlag{Name: "name", Usage: "the node's `NAME` (default: that of the snapshot's node)"},
+					&cli.StringFlag{Name: "address", Usage: "the `ADDRESS` that other nodes use (default: that of the default route)"},
+				}},
 		},
 	}
 }
 
 func (s *session) snapshotList(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	return s.open("datastore snapshot list", func(n *operation.Node) error {
 		list, err := recovery.Of(n).Snapshots()
 		if err != nil {
@@ -67,9 +72,6 @@ func (s *session) snapshotList(c *cli.Context) error {
 }
 
 func (s *session) snapshotSave(c *cli.Context) error {
-	if err := noMore(c, 0); err != nil {
-		return err
-	}
 	if c.IsSet("recipient") && !c.Bool("with-keys") {
 		return usage("--recipient says who can open the keys: it goes with --with-keys")
 	}
@@ -248,3 +250,57 @@ func (s *session) passphrase(questions ...string) (string, error) {
 }
 
 const minPassphrase = 12
+
+// restore brings back what a snapshot holds.
+func (s *session) restore(c *cli.Context, file string) error {
+	if file == "" {
+		return usage("the name of one snapshot is needed, or a file")
+	}
+	if err := s.root("datastore snapshot restore"); err != nil {
+		return err
+	}
+	o := recovery.RestoreOptions{File: file, Name: c.String("name"), Address: c.String("address")}
+	if strings.ContainsRune(file, '/') || filepath.Ext(file) == "" {
+		abs, err := filepath.Abs(file)
+		if err != nil {
+			return fmt.Errorf("find the snapshot: %w", err)
+		}
+		o.File = abs
+	}
+	options, err := s.options("datastore snapshot restore")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	if s.global.dryRun {
+		return s.showPlan(&operation.Plan{Then: []string{"read the snapshot, and start its datastore to see that it can be", "keep aside what this node has",
+			"make a datastore with a new identity", "start the services", "forget the control-plane nodes that are lost"}})
+	}
+	n, err := operation.CreateNode(options)
+	if err != nil {
+		return err
+	}
+	return joinClose(s.restoreTo(ctx, n, o, c.String("identity")), n)
+}
+
+func (s *session) restoreTo(ctx context.Context, n *operation.Node, o recovery.RestoreOptions, identity string) error {
+	if n.Record != nil && n.Record.ClusterID != "" {
+		if err := s.agree("The datastore of "+n.Record.Name+" becomes what it was when the snapshot was taken; what came later is kept aside.", n.Record.Name); err != nil {
+			return err
+		}
+	} else if err := operation.Preflight(ctx, n.Options, operation.StartOptions{Name: o.Name, Address: o.Address}); err != nil {
+		return err
+	}
+	err := s.withKey(identity, func(k *snapshot.Key) error {
+		o.Key = k
+		return recovery.Of(n).Restore(ctx, o)
+	})
+	if err != nil {
+		return err
+	}
+	return s.show(map[string]string{"node": n.Record.Name, "state": "restored"}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s is ready, with the objects of the snapshot\n", n.Record.Name)
+		return err
+	})
+}

@@ -23,6 +23,7 @@ import (
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/pluginhost"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/snapshot"
 	"mk8s.io/mk/pluginsdir"
 	pluginproblem "mk8s.io/mk/pluginsdir/problem"
 	"mk8s.io/mk/pluginsdir/strict"
@@ -167,6 +168,12 @@ func classifyNode(err error) *problem {
 		return &problem{Reason: "DISK_SILENT", Message: e.Error(), Why: "its disk is gone, or who serves it hangs", exit: exitNotReady,
 			Next: []string{"findmnt --target " + e.Path, "mk status"}}
 	}
+	if e, ok := errors.AsType[*operation.OutdatedError](err); ok {
+		return &problem{Reason: "OUTDATED", Message: e.Error(), Why: e.Why(), exit: exitRefused, state: unchanged, Next: comeBack()}
+	}
+	if errors.Is(err, snapshot.ErrEncrypted) {
+		return &problem{Reason: "NEEDS_KEY", Message: "the snapshot is encrypted", exit: exitRefused, state: unchanged, Next: []string{"the same with --identity FILE"}}
+	}
 	if e, ok := errors.AsType[*datastore.QuorumError](err); ok {
 		return noQuorum(e)
 	}
@@ -256,6 +263,11 @@ func brief(s string) string {
 		return s
 	}
 	return s[:4] + "…" + s[len(s)-2:]
+}
+
+// comeBack is how a node that its cluster goes on without becomes one again.
+func comeBack() []string {
+	return []string{"mk leave", "then with a string from mk add-node on another node: mk join"}
 }
 
 // shorten keeps the first line to what a terminal shows; the rest is why.

@@ -150,6 +150,9 @@ func (s *session) addonStatus(st *observe.Status, name string) error {
 }
 
 func whyNot(st *observe.Status) string {
+	if st.Outdated != "" {
+		return st.Outdated
+	}
 	if st.Stopped {
 		return "it was stopped"
 	}
@@ -165,6 +168,9 @@ func whyNot(st *observe.Status) string {
 }
 
 func nextAfter(st *observe.Status) []string {
+	if st.Outdated != "" {
+		return comeBack()
+	}
 	if st.Stopped || len(st.Services) == 0 {
 		return []string{"sudo mk start"}
 	}
@@ -200,6 +206,9 @@ func printStatus(w io.Writer, st *observe.Status) {
 		fmt.Fprintln(w, headline(st))
 	} else {
 		fmt.Fprintf(w, "%s: %s (%s) at %s\n", headline(st), st.Node, st.Role, st.Address)
+	}
+	if st.Outdated != "" {
+		fmt.Fprintf(w, "it serves nothing: %s\n", st.Outdated)
 	}
 	fmt.Fprintf(w, "high-availability: %s\n", map[bool]string{true: "yes", false: "no"}[st.HA])
 	fmt.Fprintf(w, "  datastore master nodes: %s\n  datastore standby nodes: %s\n", orNone(st.Voters), orNone(st.Standby))

@@ -50,6 +50,7 @@ type Options struct {
 	Sleep func(ctx context.Context, d time.Duration) bool
 
 	worked chan struct{} // holds one while there was work since the last rest
+	nudged chan struct{} // holds one while another node has something to say
 }
 
 // Run works until ctx ends.
@@ -57,7 +58,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
-	o.worked = make(chan struct{}, 1)
+	o.worked, o.nudged = make(chan struct{}, 1), make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { o.rests(ctx) })
 	wg.Go(func() { o.renewals(ctx) })
@@ -65,6 +66,8 @@ func Run(ctx context.Context, o Options) error {
 	wg.Go(func() { o.addresses(ctx) })
 	wg.Go(func() { o.serve(ctx) })
 	wg.Go(func() { o.joins(ctx) })
+	wg.Go(func() { o.looks(ctx) })
+	wg.Go(func() { o.snapshots(ctx) })
 	if o.Logs != "" {
 		wg.Go(func() {
 			logfile.Watch(ctx, o.Logs, logfile.Limits{}, func(err error) { o.Log.Error("logs are not rotated", "error", err.Error()) })

@@ -75,7 +75,7 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
-	s := &server{node: w, log: o.Log, trust: keys, images: newImages(o.Now)}
+	s := &server{node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now)}
 	h := &http.Server{
 		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
@@ -103,6 +103,7 @@ type server struct {
 	log    logger
 	trust  *pairs
 	images *images
+	nudge  func()
 }
 
 // logger is what the server needs of a log.
@@ -125,6 +126,8 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST "+peer.ReleasePath, handle(s, done(membership.Node.ReleaseJoin)))
 	mux.Handle("POST "+peer.LeavePath, handle(s, done(membership.Node.LetGo)))
 	mux.Handle("POST "+peer.DrainPath, handle(s, done(membership.Node.LetGoOfPods)))
+	mux.Handle("POST "+peer.IdentityPath, handle(s, s.identity))
+	mux.Handle("POST "+peer.RemovedPath, handle(s, done(s.removed)))
 	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
 	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)
 	mux.HandleFunc("POST "+peer.ImagesPath, s.importImages)

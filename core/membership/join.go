@@ -14,6 +14,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/recovery"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/clustering"
@@ -229,7 +230,7 @@ func (j *join) accept(begun *peer.Begun) error {
 	if err != nil {
 		return fmt.Errorf("keep what the cluster answered: %w", err)
 	}
-	if err := j.n.Root.SaveRecord(r); err != nil {
+	if err := errors.Join(j.n.Root.SaveRecord(r), recovery.Of(j.n.Node).Adopt(begun.Identity)); err != nil {
 		return err
 	}
 	if err := j.n.Root.WriteFile(joinBegun, data, node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {

@@ -241,7 +241,7 @@ func (j *join) undo(ctx context.Context) error {
 	}
 	errs = append(errs, j.dropArgs(), j.dropPlugins())
 	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
-	for _, name := range []string{joinFolder, "var/kubernetes", "var/certs", "var/lib"} {
+	for _, name := range []string{joinFolder, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"} {
 		errs = append(errs, j.n.Root.RemoveAll(name))
 	}
 	return errors.Join(errs...)

@@ -87,6 +87,11 @@ func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 }
 
 func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error {
+	if _, gone := errors.AsType[*operation.OutdatedError](n.Outdated()); gone {
+		// The cluster goes on without it: nobody is to be told, and what this
+		// node holds is no copy of the data.
+		return r.Step(ctx, "remove what is the cluster's", n.wipeCluster)
+	}
 	tolerate := func(do func(context.Context) error) func(context.Context) error {
 		if !o.Force {
 			return do
@@ -339,7 +344,13 @@ func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions)
 			return err
 		}
 	}
-	return r.Step(ctx, "remove the object and rights of "+o.Name, func(ctx context.Context) error { return n.ForgetNode(ctx, o.Name) })
+	return r.Step(ctx, "remove the object and rights of "+o.Name, func(ctx context.Context) error {
+		err := n.ForgetNode(ctx, o.Name)
+		if err == nil && m != nil {
+			n.tellRemoved(ctx, m)
+		}
+		return err
+	})
 }
 
 func (n Node) removeMember(ctx context.Context, r *operation.Run, o RemoveOptions, m *cluster.Member, members []clustering.Member) error {
@@ -354,22 +365,6 @@ func (n Node) removeMember(ctx context.Context, r *operation.Run, o RemoveOption
 	return r.Ask(ctx, "remove "+o.Name, who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
 		return c.Remove(ctx, clustering.RemoveRequest{Call: call, Node: facts, Target: target, Members: members, Force: o.Force})
 	}, nil)
-}
-
-// ForgetNode removes a node's object and record; what is gone is no error.
-func (n Node) ForgetNode(ctx context.Context, name string) error {
-	store, err := n.Store()
-	if err != nil {
-		return err
-	}
-	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
-		return err
-	}
-	m, err := store.Get(ctx, name)
-	if err != nil || m == nil {
-		return err
-	}
-	return store.Delete(ctx, m)
 }
 
 // LetGo does for a member that leaves what it cannot do itself: its object and
@@ -405,4 +400,14 @@ func (n Node) speaker(ctx context.Context, who Caller, in peer.Leave) (cluster.M
 		err = plugin.Errorf(NotAllowed, "the name %s is another node's now", who.Member)
 	}
 	return store, err
+}
+
+// tellRemoved has a node that may be alive look whether it is a member. Who
+// does not hear it finds out when its agent starts.
+func (n Node) tellRemoved(ctx context.Context, m *cluster.Member) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := n.AskAgents(ctx, []string{m.Agent()}, peer.RemovedPath, peer.Leave{Node: m.Name}, nil); err != nil {
+		n.detail(fmt.Sprintf("%s was not told: %v", m.Name, err))
+	}
 }

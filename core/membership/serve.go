@@ -16,6 +16,7 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/recovery"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/clustering"
@@ -295,6 +296,9 @@ func (n Node) begun(ctx context.Context, store cluster.Members, role string, fac
 	}
 	all, err := store.List(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if out.Identity, err = recovery.Of(n.Node).Identity(); err != nil {
 		return nil, err
 	}
 	for _, m := range all {

@@ -32,6 +32,7 @@ type Status struct {
 	Running      bool              `json:"running"`
 	Ready        bool              `json:"ready"`
 	Stopped      bool              `json:"stopped"`
+	Outdated     string            `json:"outdated,omitempty"` // the cluster goes on without this node: how it came
 	Node         string            `json:"node,omitempty"`
 	Role         string            `json:"role,omitempty"`
 	Address      string            `json:"address,omitempty"`
@@ -296,7 +297,11 @@ func journal(n *operation.Node) (fill, error) {
 		return nil, err
 	}
 	owner, held := lock.Held(n.Root.Locks(), lock.Operation)
+	outdated := n.Outdated()
 	return func(s *Status) {
+		if e, ok := errors.AsType[*operation.OutdatedError](outdated); ok {
+			s.Outdated, s.Ready = e.Error()+"; "+e.Why(), false
+		}
 		s.Open = withoutSecrets(open)
 		if held {
 			s.Holder, s.Open = owner.Describe(n.Now()), nil

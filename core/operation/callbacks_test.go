@@ -100,7 +100,7 @@ func realNode(t *testing.T) (*Node, *lines) {
 	})
 	r := &Run{Record: &Record{ID: "first"}}
 	for _, err := range []error{
-		n.Identify(t.Context(), StartOptions{Name: "n1", Address: "10.9.8.7"}), n.InstallShipped(t.Context()), n.bootstrap(t.Context(), r),
+		n.Identify(t.Context(), StartOptions{Name: "n1", Address: "10.9.8.7"}), n.InstallShipped(t.Context()), n.Bootstrap(t.Context(), r),
 	} {
 		if err != nil {
 			t.Fatal(err)

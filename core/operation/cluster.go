@@ -14,6 +14,7 @@ import (
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/clustering"
@@ -23,6 +24,9 @@ import (
 // AgentsFile is where a worker finds the control plane's agents: a list of
 // host:port, JSON.
 const AgentsFile = "var/kubernetes/agents.json"
+
+// IdentityFile says which of the cluster's identities this node is of.
+const IdentityFile = "var/identity.json"
 
 // Strategy is the active clustering plugin, and the facts of this node that
 // its questions carry.
@@ -114,16 +118,16 @@ func (n *Node) DatastoreMembers(ctx context.Context) ([]clustering.Member, error
 // after the other, until one answers: as this node, to whoever the cluster's
 // authority signed.
 func (n *Node) AskControlPlane(ctx context.Context, path string, in, out any) error {
-	agents, err := n.agents()
+	agents, err := n.Agents()
 	if err != nil {
 		return err
 	}
 	return n.AskAgents(ctx, agents, path, in, out)
 }
 
-// agents are those of the control-plane nodes: as they were when this node
+// Agents are those of the control-plane nodes: as they were when this node
 // joined, and where the API servers are now.
-func (n *Node) agents() ([]string, error) {
+func (n *Node) Agents() ([]string, error) {
 	data, err := n.Root.ReadFile(AgentsFile)
 	if err != nil {
 		return nil, err
@@ -185,4 +189,20 @@ func (n *Node) PeerAt(address string) (*peer.Client, error) {
 		return nil, fmt.Errorf("%s holds no certificate", n.Root.Path(kubernetesTrust))
 	}
 	return peer.New(address, peer.Options{Roots: roots, Client: &pair}), nil
+}
+
+// ForgetNode removes a node's object and record; what is gone is no error.
+func (n *Node) ForgetNode(ctx context.Context, name string) error {
+	store, err := n.Store()
+	if err != nil {
+		return err
+	}
+	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
+		return err
+	}
+	m, err := store.Get(ctx, name)
+	if err != nil || m == nil {
+		return err
+	}
+	return store.Delete(ctx, m)
 }

@@ -136,8 +136,8 @@ func (n *Node) clusterID() string {
 	return n.Record.ClusterID
 }
 
-// setRecord makes a record the node's.
-func (n *Node) setRecord(r *node.Record) {
+// SetRecord makes a record the node's.
+func (n *Node) SetRecord(r *node.Record) {
 	n.Record, n.Issuer.Record = r, r
 }
 

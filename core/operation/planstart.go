@@ -62,7 +62,7 @@ func (n *Node) planFirst(ctx context.Context, p *Plan, o StartOptions, nowhere b
 	if err != nil {
 		return err
 	}
-	n.setRecord(record)
+	n.SetRecord(record)
 	p.add("write file", "node.json", "create", "the node "+record.Name+" at "+record.Address, "node.json")
 	shipped, err := n.Dir.PlanShipped(n.Programs.Plugins())
 	if err != nil {

@@ -30,9 +30,9 @@ const readyTimeout = 10 * time.Minute
 //go:embed system.yaml
 var systemManifests []byte
 
-// becomeReady waits for the API server, puts mk's own objects and images in
+// BecomeReady waits for the API server, puts mk's own objects and images in
 // place, and waits until the node is Ready.
-func (n *Node) becomeReady(ctx context.Context, r *Run) error {
+func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	go n.giveUp(ctx, stop)
@@ -108,6 +108,10 @@ func (n *Node) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
 			return
 		case <-t.C:
 		}
+		if err := n.Outdated(); err != nil {
+			stop(err)
+			return
+		}
 		list, err := n.services.Status(ctx)
 		if err != nil {
 			continue
@@ -148,6 +152,9 @@ func (e *NotReadyError) Unwrap() error { return e.Err }
 // whyNotReady finds the service that is to blame.
 func (n *Node) whyNotReady(ctx context.Context, err error) error {
 	if why, ok := errors.AsType[*NotReadyError](context.Cause(ctx)); ok {
+		return why
+	}
+	if why, ok := errors.AsType[*OutdatedError](context.Cause(ctx)); ok {
 		return why
 	}
 	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)

@@ -150,9 +150,11 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 // settle ends an operation of another verb that a killed process left open.
 // All but a start consist of ChangeSets that Recover has just brought to one of
 // their ends, so nothing is left to do. A start goes on, or is given up by who
-// wants the node to stop.
+// wants the node to stop; a datastore that is half made anew is always gone on
+// with.
 func (j *Journal) settle(open *Record, verb string) error {
-	if open.State == Paused || (open.Verb == "start" && verb != "stop") || (open.Verb == "join" && verb != "leave") {
+	if open.State == Paused || (open.Verb == "start" && verb != "stop") || (open.Verb == "join" && verb != "leave") ||
+		open.Verb == "recover" || open.Verb == "restore" {
 		return &OpenError{open}
 	}
 	open.State, open.Ended = Failed, j.Now().UTC()

@@ -37,6 +37,9 @@ type StartOptions struct {
 // Start starts the node; the first time it makes it. It returns when the node
 // is Ready, or, with NoWait, when its services run.
 func (n *Node) Start(ctx context.Context, o StartOptions) error {
+	if err := n.Outdated(); err != nil {
+		return err
+	}
 	r, err := n.Journal.Begin(ctx, "start", o)
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 	if o.NoWait {
 		return nil
 	}
-	return n.becomeReady(ctx, r)
+	return n.BecomeReady(ctx, r)
 }
 
 // first makes the node: identity, plugins, authorities, datastore, files.
@@ -68,8 +71,8 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 		{"find out name and addresses", func(ctx context.Context) error { return n.Identify(ctx, o) }},
 		{"install the plugins", n.InstallShipped},
 		{"ask the plugins what they offer", n.DescribeActive},
-		{"make the authorities", func(ctx context.Context) error { return n.bootstrap(ctx, r) }},
-		{"write the node's files", func(ctx context.Context) error { return n.configure(ctx, r) }},
+		{"make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},
+		{"write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) }},
 	}
 	for _, s := range steps {
 		if err := r.Step(ctx, s.name, s.do); err != nil {
@@ -90,7 +93,7 @@ func (n *Node) Identify(ctx context.Context, o StartOptions) error {
 	if err := n.Root.SaveRecord(rec); err != nil {
 		return err
 	}
-	n.setRecord(rec)
+	n.SetRecord(rec)
 	return nil
 }
 
@@ -157,8 +160,8 @@ func (n *Node) InstallShipped(ctx context.Context) error {
 	return n.linkTokens()
 }
 
-// bootstrap has every authority made, at once.
-func (n *Node) bootstrap(ctx context.Context, r *Run) error {
+// Bootstrap has every authority made, at once.
+func (n *Node) Bootstrap(ctx context.Context, r *Run) error {
 	if err := n.Issuer.checkClock(n.Now()); err != nil {
 		return err
 	}
@@ -185,9 +188,9 @@ func (n *Node) bootstrap(ctx context.Context, r *Run) error {
 	return group.Wait()
 }
 
-// configure applies one ChangeSet: what the clustering plugin wants for the
+// Configure applies one ChangeSet: what the clustering plugin wants for the
 // datastore, and all of the core's own files.
-func (n *Node) configure(ctx context.Context, r *Run) error {
+func (n *Node) Configure(ctx context.Context, r *Run) error {
 	c, who, facts, err := n.Strategy(ctx)
 	if err != nil {
 		return err

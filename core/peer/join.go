@@ -20,6 +20,8 @@ const (
 	DrainPath    = "/mk/v1/drain"        // a worker leaves: its pods are moved
 	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
 	PluginPath   = "/mk/v1/plugin"       // a plugin's folder, by digest
+	RemovedPath  = "/mk/v1/removed"      // the node that is asked may have been removed: it looks
+	IdentityPath = "/mk/v1/identity"     // which cluster a node is of, and how new
 	ImagesPath   = "/mk/v1/images"       // takes an archive of images, from control-plane nodes
 )
 
@@ -65,6 +67,7 @@ type Begun struct {
 	Agents      []string          `json:"agents,omitempty"`  // of all control-plane nodes
 	Plugins     []Plugin          `json:"plugins,omitempty"` // of a control-plane node
 	Auth        string            `json:"auth,omitempty"`
+	Identity    Identity          `json:"identity,omitzero"`
 }
 
 // Bundle is what verifies an authority's certificates, PEM.
@@ -126,4 +129,18 @@ type Ref struct {
 // Leave says that the caller's node leaves, or is removed.
 type Leave struct {
 	Node string `json:"node"`
+}
+
+// Identity says which cluster a node is of. It becomes another each time that
+// the cluster is recovered or restored.
+type Identity struct {
+	ClusterID  string    `json:"clusterId"`
+	Recoveries int       `json:"recoveries"`
+	By         string    `json:"by,omitempty"` // the node that went on
+	At         time.Time `json:"at,omitzero"`
+	Operation  string    `json:"operation,omitempty"` // that made it
+	// Of an answer: whether the node that asks has a record, where that is
+	// known, and whether the one that answers serves no more.
+	Known    *bool `json:"known,omitempty"`
+	Outdated bool  `json:"outdated,omitempty"`
 }

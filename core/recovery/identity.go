@@ -1,5 +1,251 @@
 package recovery
 
-// identityFile says how often the cluster was recovered or restored. Nodes
-// compare it.
-const identityFile = "var/identity.json"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
+)
+
+// identityFile says how often the cluster was recovered or restored, and which
+// nodes were lost with it. Nodes compare it.
+const identityFile = operation.IdentityFile
+
+// identity is the content of identityFile.
+type identity struct {
+	peer.Identity
+
+	Lost []lost `json:"lost,omitempty"`
+}
+
+// lost is a control-plane node that a recovery went on without. It may come
+// back with the old data.
+type lost struct {
+	Name  string `json:"name"`
+	Agent string `json:"agent"`
+}
+
+const maxIdentity = 1 << 20
+
+func (n Node) identity() (identity, error) {
+	var i identity
+	file, err := n.Root.ReadFile(identityFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{Identity: peer.Identity{ClusterID: n.Record.ClusterID}}, nil
+	}
+	if err != nil {
+		return i, err
+	}
+	if len(file) > maxIdentity {
+		return i, fmt.Errorf("%s is larger than %d bytes", n.Root.Path(identityFile), maxIdentity)
+	}
+	if err := json.Unmarshal(file, &i); err != nil {
+		return i, fmt.Errorf("%s: %w", n.Root.Path(identityFile), err)
+	}
+	i.ClusterID = n.Record.ClusterID
+	return i, nil
+}
+
+// Identity is which cluster this node is of.
+func (n Node) Identity() (peer.Identity, error) {
+	i, err := n.identity()
+	return i.Identity, err
+}
+
+// Adopt takes over the identity of the cluster that a node joins.
+func (n Node) Adopt(i peer.Identity) error {
+	i.Known, i.Outdated = nil, false
+	return n.saveIdentity(identity{Identity: i})
+}
+
+func (n Node) saveIdentity(i identity) error {
+	file, err := json.MarshalIndent(i, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the cluster's identity: %w", err)
+	}
+	return n.Root.WriteFile(identityFile, append(file, '\n'), node.Perm{Mode: 0o644, UID: -1, GID: -1})
+}
+
+// Answer says to a node of the cluster which one this is, and whether it has a
+// record of the node of that name, which asks.
+func (n Node) Answer(ctx context.Context, member string) (*peer.Identity, error) {
+	i, err := n.identity()
+	if err != nil {
+		return nil, err
+	}
+	out := i.Identity
+	out.Outdated = n.Outdated() != nil
+	if n.Record.Role != node.ControlPlane || out.Outdated {
+		return &out, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	store, err := n.Store()
+	if err != nil {
+		return nil, err
+	}
+	// A datastore that cannot be asked says nothing of anybody.
+	if m, err := store.Get(ctx, member); err == nil {
+		known := m != nil
+		out.Known = &known
+	}
+	return &out, nil
+}
+
+const (
+	askLimit = 5 * time.Second
+	// lookAgain is how often lost nodes are looked for, lookSeldom all others.
+	lookAgain  = 30 * time.Second
+	lookSeldom = time.Hour
+)
+
+// Look asks the other control-plane nodes whether the cluster goes on without
+// this one. Where it does, what serves here is stopped, and stays so until the
+// node has left. It says when to look again.
+func (n Node) Look(ctx context.Context) (time.Duration, error) {
+	if err := n.Outdated(); err != nil {
+		if _, ok := errors.AsType[*operation.OutdatedError](err); !ok {
+			return lookAgain, err
+		}
+		return lookSeldom, n.stopServing(ctx)
+	}
+	own, err := n.identity()
+	if err != nil {
+		return lookAgain, err
+	}
+	again := lookSeldom
+	if len(own.Lost) > 0 {
+		again = lookAgain
+		if err := n.found(ctx, &own); err != nil {
+			n.Log.Debug("cannot look whether lost nodes are back", "error", err.Error())
+		}
+	}
+	agents, err := n.others(ctx, own)
+	if err != nil {
+		return lookAgain, err
+	}
+	if why := judge(own.Identity, n.askAll(ctx, agents, own.Identity), n.Now()); why != nil {
+		n.Log.Error("the cluster goes on without this node: it stops serving", "why", why.Error())
+		return lookSeldom, errors.Join(n.SetOutdated(why), n.stopServing(ctx))
+	}
+	return again, nil
+}
+
+// judge says whether the answers of others mean that this node is outdated. A
+// recovery counts from whoever knows of it; that this node was removed must be
+// said by one that is as new, and denied by none.
+func judge(own peer.Identity, answers map[string]peer.Identity, now time.Time) *operation.OutdatedError {
+	removed, known := "", false
+	for agent, a := range answers {
+		switch {
+		case a.ClusterID != own.ClusterID || a.Outdated:
+		case a.Recoveries > own.Recoveries:
+			return &operation.OutdatedError{By: a.By, At: a.At}
+		case a.Recoveries == own.Recoveries && a.Known != nil && *a.Known:
+			known = true
+		case a.Recoveries == own.Recoveries && a.Known != nil:
+			removed = agent
+		}
+	}
+	if removed == "" || known {
+		return nil
+	}
+	return &operation.OutdatedError{Removed: true, By: removed, At: now.UTC()}
+}
+
+// askAll asks every agent at once. Who does not answer is left out.
+func (n Node) askAll(ctx context.Context, agents []string, own peer.Identity) map[string]peer.Identity {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	out := map[string]peer.Identity{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, a := range agents {
+		wg.Go(func() {
+			c, err := n.PeerAt(a)
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			var answer peer.Identity
+			if err := c.Call(ctx, peer.IdentityPath, own, &answer); err != nil {
+				n.Log.Debug("a node does not say which cluster it is of", "node", a, "error", err.Error())
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[a] = answer
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// others are the agents of the control plane's other nodes, as far as this node
+// knows: of the datastore's members, which any member says without a quorum,
+// and of those that were lost.
+func (n Node) others(ctx context.Context, own identity) ([]string, error) {
+	var out []string
+	add := func(agent string) {
+		if host, _, err := net.SplitHostPort(agent); err == nil && host != n.Record.Address && !slices.Contains(out, agent) {
+			out = append(out, agent)
+		}
+	}
+	for _, l := range own.Lost {
+		add(l.Agent)
+	}
+	if n.Record.Role == node.Worker {
+		agents, err := n.Agents()
+		for _, a := range agents {
+			add(a)
+		}
+		return out, err
+	}
+	s, err := n.status(ctx)
+	if err != nil {
+		return out, nil //nolint:nilerr // the datastore does not run: those that are known have to do
+	}
+	for _, m := range s.Members {
+		add(net.JoinHostPort(m.Host(), strconv.Itoa(n.Record.Network.AgentPort)))
+	}
+	return out, nil
+}
+
+// found forgets lost nodes that have joined again.
+func (n Node) found(ctx context.Context, own *identity) error {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	all, err := n.Members(ctx)
+	if err != nil {
+		return err
+	}
+	left := slices.DeleteFunc(slices.Clone(own.Lost), func(l lost) bool {
+		return slices.ContainsFunc(all, func(m *cluster.Member) bool { return m.State == cluster.Joined && m.Name == l.Name })
+	})
+	if len(left) == len(own.Lost) {
+		return nil
+	}
+	own.Lost = left
+	return n.saveIdentity(*own)
+}
+
+// stopServing stops what answers others: the API server and the datastore, and
+// the kubelet with it. Pods run on until the node leaves.
+func (n Node) stopServing(ctx context.Context) error {
+	names := []string{"kubelite"}
+	if n.Record.Role == node.ControlPlane {
+		names = append(names, "etcd")
+	}
+	return n.Services().Stop(ctx, names...)
+}

@@ -103,6 +103,21 @@ func (n Node) Interval() (time.Duration, error) {
 	return settings.ParseDuration(v.Value)
 }
 
+// Due is when the next snapshot is to be taken, and how often one is; never is
+// an interval of 0.
+func (n Node) Due() (time.Time, time.Duration, error) {
+	interval, err := n.Interval()
+	if err != nil {
+		return time.Time{}, 0, err
+	}
+	list, err := n.Snapshots()
+	if err != nil || len(list) == 0 {
+		// A new node has nothing yet that is worth a snapshot.
+		return n.Record.Created.Add(min(interval, time.Hour)), interval, err
+	}
+	return list[0].Taken.Add(interval), interval, nil
+}
+
 // Recipient is whom scheduled snapshots are encrypted to; nil is nobody.
 func (n Node) Recipient() (*snapshot.Lock, error) {
 	v, err := n.Settings.Get("snapshot-recipient")

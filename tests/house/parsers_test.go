@@ -39,6 +39,7 @@ func parsers() []reads {
 		{"core/service/process", nil, []string{"FuzzParseStat"}},
 		{"core/service/supervisor", nil, []string{"FuzzParseState"}},
 		{"core/service/systemd", nil, []string{"FuzzQuote", "FuzzParseDefinitions"}},
+		{"core/snapshot", []string{"Parse", "ParseRecipients", "ParseIdentities"}, []string{"FuzzParse"}},
 		{"core/settings", []string{"Load", "Parse", "ParseDuration"}, []string{"FuzzSettings"}},
 		{"pluginsdir", []string{"LoadSettings"}, []string{"FuzzCheckSettings"}},
 		{"pluginsdir", nil, []string{"FuzzReceipts"}},

@@ -6,9 +6,12 @@
 package offline
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -73,6 +76,10 @@ func Verify(ctx context.Context, from, scratch string) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
+	// First of all: whoever opens a damaged database panics.
+	if err := checksum(from, info.Size()); err != nil {
+		return State{}, err
+	}
 	if _, err := snapshot.NewV3(lg).Status(from); err != nil {
 		return State{}, fmt.Errorf("check %s: %w", from, err)
 	}
@@ -82,19 +89,43 @@ func Verify(ctx context.Context, from, scratch string) (State, error) {
 	}
 	var s State
 	err = running(ctx, dir, "verify", false, func(e *embed.Etcd) error {
-		s, err = stateOf(e)
+		s, err = stateOf(ctx, e)
 		return err
 	})
 	s.Size = info.Size()
 	return s, err
 }
 
-func stateOf(e *embed.Etcd) (State, error) {
+// checksum compares a snapshot with the digest that stands behind it.
+func checksum(name string, size int64) (err error) {
+	if size%512 != sha256.Size {
+		return fmt.Errorf("check %s: it has no checksum, or is cut off", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, f, size-sha256.Size); err != nil {
+		return fmt.Errorf("check %s: %w", name, err)
+	}
+	want := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(f, want); err != nil {
+		return fmt.Errorf("check %s: %w", name, err)
+	}
+	if !bytes.Equal(sum.Sum(nil), want) {
+		return fmt.Errorf("check %s: its checksum is another: it is damaged", name)
+	}
+	return nil
+}
+
+func stateOf(ctx context.Context, e *embed.Etcd) (State, error) {
 	hash, _, err := e.Server.KV().HashStorage().HashByRev(0)
 	if err != nil {
 		return State{}, fmt.Errorf("hash what the datastore holds: %w", err)
 	}
-	keys, err := count(e)
+	keys, err := count(ctx, e)
 	return State{Revision: hash.Revision, Keys: keys, Hash: hash.Hash}, err
 }
 

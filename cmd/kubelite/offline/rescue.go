@@ -73,10 +73,10 @@ func Rescue(ctx context.Context, data, name, to, scratch string) (State, error) 
 	var s State
 	err = running(ctx, dir, name, true, func(e *embed.Etcd) error {
 		// A read that all agree on comes after everything in the log: "all" is this member.
-		if s.Keys, err = count(e); err != nil {
+		if s.Keys, err = count(ctx, e); err != nil {
 			return err
 		}
-		if s, err = stateOf(e); err != nil {
+		if s, err = stateOf(ctx, e); err != nil {
 			return err
 		}
 		s.Size, err = writeSnapshot(e, to)
@@ -85,10 +85,10 @@ func Rescue(ctx context.Context, data, name, to, scratch string) (State, error) 
 	return s, err
 }
 
-func count(e *embed.Etcd) (int64, error) {
+func count(ctx context.Context, e *embed.Etcd) (int64, error) {
 	c := v3client.New(e.Server)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	resp, err := c.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
 	if err != nil {
