@@ -1,13 +1,12 @@
 package pluginsdir
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"mk8s.io/mk/pluginsdir/schema"
 )
 
 // secrets finds what a settings schema marks as writeOnly. It errs towards
@@ -18,11 +17,11 @@ type secrets struct{ root any }
 // maxRefs bounds how many references are followed from one place.
 const maxRefs = 32
 
-func newSecrets(schema []byte) *secrets {
-	if len(schema) == 0 {
+func newSecrets(text []byte) *secrets {
+	if len(text) == 0 {
 		return &secrets{}
 	}
-	root, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	root, err := schema.Decode(text)
 	if err != nil {
 		return &secrets{}
 	}

@@ -1,7 +1,6 @@
 package pluginsdir
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"golang.org/x/text/language"
-	"golang.org/x/text/message"
-
 	"mk8s.io/mk/pluginsdir/manifest"
+	"mk8s.io/mk/pluginsdir/schema"
 	"mk8s.io/mk/pluginsdir/strict"
 )
 
@@ -63,9 +59,8 @@ func CheckSettings(m *manifest.Manifest, data []byte, file string) error {
 	if err != nil {
 		return err
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	value, err := schema.Decode(data)
 	if err != nil {
-		// The parser's own words may quote the text, and so a secret.
 		doc.Fault("", "is not JSON")
 		return doc.Err()
 	}
@@ -80,31 +75,24 @@ func CheckSettings(m *manifest.Manifest, data []byte, file string) error {
 		}
 		return doc.Err()
 	}
-	schema, err := manifest.CompileSettings(m.Settings)
+	compiled, err := schema.Compile(m.Settings)
 	if err != nil {
-		return err
+		return fmt.Errorf("the settings schema of %s: %w", m.Identity.Identity, err)
 	}
-	if e, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(value)); ok {
-		tellFaults(doc, e, newSecrets(m.Settings), object)
+	hidden := newSecrets(m.Settings)
+	for _, f := range compiled.Check(value) {
+		tellFault(doc, f, hidden, object)
 	}
 	return doc.Err()
 }
 
-// tellFaults notes the innermost causes, one for each place.
-func tellFaults(doc *strict.Document, e *jsonschema.ValidationError, s *secrets, object map[string]any) {
-	if len(e.Causes) > 0 {
-		for _, c := range e.Causes {
-			tellFaults(doc, c, s, object)
-		}
+func tellFault(doc *strict.Document, f schema.Fault, s *secrets, object map[string]any) {
+	path := dotted(f.Location, object)
+	if s.holds(object, f.Location) {
+		doc.Fault(path, "does not fit %q of the schema (a secret, not shown)", f.Keyword)
 		return
 	}
-	path := dotted(e.InstanceLocation, object)
-	if s.holds(object, e.InstanceLocation) {
-		keywords := e.ErrorKind.KeywordPath()
-		doc.Fault(path, "does not fit %q of the schema (a secret, not shown)", strings.Join(keywords, "/"))
-		return
-	}
-	doc.Fault(path, "%s", e.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
+	doc.Fault(path, "%s", f.Text)
 }
 
 // dotted writes a location as strict does: a.b[2].
@@ -134,7 +122,7 @@ func dotted(location []string, value any) string {
 // Redact answers settings in which every secret is replaced by its size. What
 // the schema does not know is a secret too: nobody said that it may be shown.
 func Redact(m *manifest.Manifest, data []byte) ([]byte, error) {
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	value, err := schema.Decode(data)
 	if err != nil {
 		return nil, errors.New("redacting settings: not JSON")
 	}

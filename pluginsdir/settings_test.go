@@ -9,7 +9,7 @@ import (
 	"mk8s.io/mk/pluginsdir/manifest"
 )
 
-const schema = `{
+const exampleSchema = `{
  "type": "object", "required": ["address"], "additionalProperties": false,
  "$defs": {"secret": {"type": "string", "minLength": 8, "writeOnly": true}},
  "properties": {
@@ -29,7 +29,7 @@ func withSettings(schema string) *manifest.Manifest {
 
 func TestCheckSettings(t *testing.T) {
 	t.Parallel()
-	m := withSettings(strings.Replace(schema, `"loose": {"$ref": "#anchor"},`, "", 1))
+	m := withSettings(strings.Replace(exampleSchema, `"loose": {"$ref": "#anchor"},`, "", 1))
 	good := "{\"address\": \"https:\\/\\/x\", \"token\": \"12345678\\r\\n\"}"
 	if err := CheckSettings(m, []byte(good), "f"); err != nil {
 		t.Errorf("good: %v", err)
@@ -62,7 +62,7 @@ func TestCheckSettings(t *testing.T) {
 func TestRedactHidesWhatMayBeSecret(t *testing.T) {
 	t.Parallel()
 	in := `{"address":"https://x","token":"12345678","users":[{"name":"a","password":"12345678"}],"loose":"x","unknown":{"a":"b"},"open":5}`
-	out, err := Redact(withSettings(schema), []byte(in))
+	out, err := Redact(withSettings(exampleSchema), []byte(in))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestSettingsAreSavedForRootAlone(t *testing.T) {
 }
 
 func FuzzCheckSettings(f *testing.F) {
-	f.Add([]byte(schema), []byte(`{"address":"https://x"}`))
+	f.Add([]byte(exampleSchema), []byte(`{"address":"https://x"}`))
 	f.Add([]byte(`{"$ref":"#"}`), []byte(`{"a":[1]}`))
 	f.Fuzz(func(t *testing.T, schema, data []byte) {
 		m := withSettings(string(schema))

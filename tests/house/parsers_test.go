@@ -45,6 +45,7 @@ func parsers() []reads {
 		{"pluginsdir", nil, []string{"FuzzReceipts"}},
 		{"pluginsdir/lockfile", []string{"Parse"}, []string{"FuzzParse"}},
 		{"pluginsdir/manifest", []string{"Parse", "ParseStored"}, []string{"FuzzParse"}},
+		{"pluginsdir/schema", []string{"Decode"}, []string{"FuzzCheck"}},
 		{"pluginsdir/strict", []string{"Read", "ReadAnyText", "Decode"}, []string{"FuzzRead"}},
 		{"sdk/changeset", []string{"UnmarshalJSON", "UnmarshalText"}, []string{"FuzzJSON"}},
 		{"sdk/internal/wire", nil, []string{"FuzzChangeSet"}},
@@ -74,7 +75,6 @@ func noParsers() map[string]string {
 		"core/operation.LoadRecord": "a record of the journal, below a folder of root's, written by mk; JSON into a struct",
 		"pluginsdir.LoadDescribed":  "written by mk, named by digest; JSON into a struct",
 		"pluginsdir/folder.Read":    "a tree of files: bounded by Limits, opened through os.Root",
-		"pluginsdir/manifest.Load":  "refuses every address",
 		"sdk/hostrpc.Read":          "a call",
 	}
 }
