@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"mk8s.io/mk/core/kubeconfig"
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 )
 
@@ -44,7 +45,7 @@ func (s *session) doConfig(c *cli.Context, n *operation.Node) error {
 	}
 	config, err := kubeconfig.Parse(path, data)
 	if err != nil {
-		return err
+		return &node.FileError{Err: err}
 	}
 	if !c.Bool("use-loopback") {
 		addr, err := netip.ParseAddr(n.Record.Address)

@@ -3,7 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/urfave/cli/v2"
@@ -50,5 +54,19 @@ func (s *session) runAgent(ctx context.Context, logs string) error {
 	o.Log = log
 	return agent.Run(ctx, agent.Options{
 		Open: func() (*operation.Node, error) { return operation.OpenNode(o) }, Log: log, Now: o.Now, Logs: logs,
+		Markers: filepath.Join(s.global.root, "var/lock"),
+		Stop:    func() error { return apart(o.Executable, "--root="+s.global.root, "stop") },
 	})
+}
+
+// apart starts a program that outlives this process: it is in a session of its
+// own. Who waits for it is whoever takes its place as its parent.
+func apart(path string, words ...string) error {
+	cmd := exec.Command(path, words...) //nolint:noctx // it must not end with its parent
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("run %s: %w", path, err)
+	}
+	go func() { _ = cmd.Wait() }() // its exit code is in the journal
+	return nil
 }

@@ -232,6 +232,9 @@ func printStatus(w io.Writer, st *observe.Status) {
 	for _, c := range st.Certificates {
 		fmt.Fprintf(w, "certificate %s: %s\n", c.Name, c.Reasons[0].Text)
 	}
+	for _, a := range st.Asked {
+		fmt.Fprintf(w, "%s asks %s: %s\n", a.File, a.Asks, a.Next)
+	}
 	for _, line := range st.Silences() {
 		fmt.Fprintf(w, "%.170s\n", line)
 	}

@@ -45,6 +45,11 @@ type Options struct {
 	// Logs is the folder of the services' logs, which are rotated. It is empty
 	// where the embedded supervisor does that.
 	Logs string
+	// Markers is the folder of the marker files; they are not followed where it
+	// is empty. Stop begins to stop the node from outside this process, which
+	// that ends, too.
+	Markers string
+	Stop    func() error
 	// Sleep waits and reports whether to go on; nil waits as long as it is
 	// told, or until its context ends. Tests let years pass in it.
 	Sleep func(ctx context.Context, d time.Duration) bool
@@ -68,6 +73,9 @@ func Run(ctx context.Context, o Options) error {
 	wg.Go(func() { o.joins(ctx) })
 	wg.Go(func() { o.looks(ctx) })
 	wg.Go(func() { o.snapshots(ctx) })
+	if o.Markers != "" {
+		wg.Go(func() { o.markers(ctx) })
+	}
 	if o.Logs != "" {
 		wg.Go(func() {
 			logfile.Watch(ctx, o.Logs, logfile.Limits{}, func(err error) { o.Log.Error("logs are not rotated", "error", err.Error()) })

@@ -68,6 +68,7 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 			d.Description, d.Path = "agent of mk", mk
 			d.Argv = []string{"mk", "--root=" + n.Root.Dir(), "agent"}
 			d.After = []string{Kubelite}
+			d.KillMode = service.KillProcess // a stop that a marker file asked for runs below it
 		}
 		if err != nil {
 			return nil, err

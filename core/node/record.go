@@ -60,6 +60,11 @@ type Record struct {
 	Auth      Auth      `json:"auth"`
 	Stopped   bool      `json:"stopped"`
 	StoppedAt time.Time `json:"stoppedAt,omitzero"`
+	// Off are services that do not run on this node, and KeepCertificates says
+	// that new addresses lead to no new certificates: both were asked for by a
+	// marker file in var/lock.
+	Off              []string `json:"off,omitempty"`
+	KeepCertificates bool     `json:"keepCertificates,omitempty"`
 	// Installed is the version of mk that last changed this node.
 	Installed string    `json:"installed,omitempty"`
 	Created   time.Time `json:"created"`

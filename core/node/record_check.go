@@ -50,6 +50,11 @@ func (rec *Record) Check() error {
 			add("addresses", "%s a second time", a)
 		}
 	}
+	for i, s := range rec.Off {
+		if CheckName(s) != nil || slices.Contains(rec.Off[:i], s) {
+			add("off", "%q is not the name of a service, or there a second time", s)
+		}
+	}
 	if len(rec.Installed) > 100 || strings.ContainsFunc(rec.Installed, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		add("installed", "%q is not a version", rec.Installed)
 	}

@@ -3,11 +3,11 @@ package observe
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/service"
@@ -68,7 +68,7 @@ func areaParts(area string) []string {
 	case "certs", "clock":
 		return []string{node.CertsPart}
 	case "args":
-		return []string{node.ArgsPart}
+		return []string{node.ArgsPart, node.CertsPart, node.SecretsPart}
 	case "plugins":
 		return []string{node.PluginsPart}
 	case "disk":
@@ -119,10 +119,9 @@ func certFindings(_ context.Context, n *operation.Node) []Finding {
 
 func argsFindings(_ context.Context, n *operation.Node) []Finding {
 	var out []Finding
-	for _, s := range n.ArgumentFiles() {
-		if _, err := args.Load(n.Root.Args(s)); err != nil {
-			out = append(out, Finding{Area: "args", Serious: true, What: err.Error(), Next: "edit " + n.Root.Args(s)})
-		}
+	for _, err := range n.EditedFaults() {
+		file, _, _ := strings.Cut(err.Error(), ": ")
+		out = append(out, Finding{Area: "args", Serious: true, What: err.Error(), Next: "edit " + file})
 	}
 	return out
 }

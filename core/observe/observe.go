@@ -47,9 +47,11 @@ type Status struct {
 	// AcceptsMicroK8s says that MicroK8s' own clients are let in.
 	AcceptsMicroK8s bool `json:"acceptsMicroK8s,omitempty"`
 	// RootEquivalent are the active plugins that could become root.
-	RootEquivalent []string          `json:"rootEquivalentPlugins,omitempty"`
-	Holder         string            `json:"holder,omitempty"` // who changes the node just now
-	Silent         map[string]string `json:"silent,omitempty"` // source: why it did not answer
+	RootEquivalent []string `json:"rootEquivalentPlugins,omitempty"`
+	// Asked is what marker files ask for that a person or a tool changed.
+	Asked  []operation.Asked `json:"asked,omitempty"`
+	Holder string            `json:"holder,omitempty"` // who changes the node just now
+	Silent map[string]string `json:"silent,omitempty"` // source: why it did not answer
 }
 
 // NodeState is what the cluster says of a node.
@@ -81,6 +83,11 @@ type ExpiringCert struct {
 // fill is what one source adds to a status.
 type fill = func(*Status)
 
+func asked(n *operation.Node) (fill, error) {
+	list, err := n.Requests()
+	return func(s *Status) { s.Asked = list }, err
+}
+
 func (s *Status) silent(source, why string) {
 	if s.Silent == nil {
 		s.Silent = map[string]string{}
@@ -111,6 +118,7 @@ func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 		"services":     func(ctx context.Context) (fill, error) { return services(ctx, n) },
 		"certificates": read(n, func(context.Context) (fill, error) { return certificates(n) }, node.CertsPart),
 		"journal":      read(n, func(context.Context) (fill, error) { return journal(n) }, node.JournalPart),
+		"markers":      read(n, func(context.Context) (fill, error) { return asked(n) }, node.Folder),
 		"plugins":      read(n, func(context.Context) (fill, error) { return powerful(n) }, node.PluginsPart),
 	}
 	if n.Record != nil && n.Record.ClusterID != "" && !n.Record.Stopped {
@@ -194,6 +202,9 @@ func services(ctx context.Context, n *operation.Node) (fill, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if n.Record != nil { // nobody misses what is not to run
+		list = slices.DeleteFunc(list, func(x service.Status) bool { return slices.Contains(n.Record.Off, x.Name) })
 	}
 	return func(s *Status) {
 		s.Services = list

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mk8s.io/mk/core/change"
@@ -121,7 +122,7 @@ func (n *Node) definitions() ([]service.Definition, error) {
 func (n *Node) serviceNames() []string {
 	var out []string
 	for _, s := range defaults.ServiceNames(n.Record.Role) {
-		if s != defaults.Agent || !n.Embedded() {
+		if (s != defaults.Agent || !n.Embedded()) && !slices.Contains(n.Record.Off, s) {
 			out = append(out, s)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/kubeconfig"
+	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
@@ -37,6 +38,9 @@ func PlanStart(ctx context.Context, options Options, o StartOptions) (*Plan, err
 		return nil, err
 	}
 	defer n.Close() //nolint:errcheck // nothing was started
+	if err := n.checkEdited(); err != nil {
+		return nil, err
+	}
 	p := &Plan{}
 	p.Changes = append(p.Changes, machineLines(n.Root, n.Machine)...)
 	if !n.started() {
@@ -148,6 +152,15 @@ func (n *Node) answerer(shipped []pluginsdir.Shipped, kind, authority string) (s
 
 // planServices adds the services that a start starts.
 func (n *Node) planServices(ctx context.Context, p *Plan, o StartOptions) error {
+	asked, err := n.Requests()
+	if err != nil {
+		return err
+	}
+	for _, a := range asked {
+		if a.Name != lock.Stopped {
+			p.add("follow marker", a.File, "", "it asks "+a.Asks, "node.json", a.File)
+		}
+	}
 	if n.Record.Stopped {
 		p.add("write file", "node.json", "replace", "it is not stopped any more", "node.json")
 	}

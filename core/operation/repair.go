@@ -3,7 +3,6 @@ package operation
 import (
 	"bytes"
 	"context"
-	"maps"
 	"path"
 	"slices"
 
@@ -56,8 +55,11 @@ func (n *Node) FindRepair(ctx context.Context, areas []string) (Repair, error) {
 		}
 	}
 	if slices.Contains(areas, "services") {
-		r.Changes.Operations = append(r.Changes.Operations, n.wrongMarkers()...)
-		var err error
+		back, err := n.wrongMarkers()
+		if err != nil {
+			return r, err
+		}
+		r.Changes.Operations = append(r.Changes.Operations, back...)
 		r.Services, err = n.deadServices(ctx)
 		return r, err
 	}
@@ -142,22 +144,20 @@ func (n *Node) oldPublic(dir, name string) bool {
 }
 
 // wrongMarkers are marker files that do not say what the record says.
-func (n *Node) wrongMarkers() []changeset.Operation {
-	want := map[string]bool{lock.Stopped: n.Record.Stopped}
-	if n.Record.Role == node.ControlPlane {
-		want[lock.Lite], want[lock.HACluster] = true, true
+func (n *Node) wrongMarkers() ([]changeset.Operation, error) {
+	changed, err := lock.Changed(n.Root.Locks(), n.markers())
+	if err != nil {
+		return nil, err
 	}
 	var out []changeset.Operation
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		_, err := n.Root.Lstat("var/lock/" + name)
-		switch there := err == nil; {
-		case want[name] && !there:
-			out = append(out, changeset.Operation{Action: &changeset.SetLock{Name: name}})
-		case !want[name] && there:
-			out = append(out, changeset.Operation{Action: &changeset.ClearLock{Name: name}})
+	for _, m := range changed {
+		if m.Present {
+			out = append(out, changeset.Operation{Action: &changeset.ClearLock{Name: m.Name}})
+		} else {
+			out = append(out, changeset.Operation{Action: &changeset.SetLock{Name: m.Name}})
 		}
 	}
-	return out
+	return out, nil
 }
 
 // deadServices are those that should run and do not.

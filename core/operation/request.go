@@ -73,6 +73,9 @@ func (n *Node) SignRequest(ctx context.Context, csr kube.CSR) ([]byte, error) {
 // anew only where one lacks a name. Names are only ever added while a node
 // runs, so an address that comes and goes costs one certificate.
 func (n *Node) FollowAddresses(ctx context.Context, set []netip.Addr) error {
+	if n.Record.KeepCertificates {
+		return nil
+	}
 	have := append([]string{n.Record.Address}, n.Record.Addresses...)
 	var more []string
 	for _, a := range set {

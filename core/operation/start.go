@@ -37,7 +37,7 @@ type StartOptions struct {
 // Start starts the node; the first time it makes it. It returns when the node
 // is Ready, or, with NoWait, when its services run.
 func (n *Node) Start(ctx context.Context, o StartOptions) error {
-	if err := n.Outdated(); err != nil {
+	if err := errors.Join(n.Outdated(), n.checkEdited()); err != nil {
 		return err
 	}
 	r, err := n.Journal.Begin(ctx, "start", o)
@@ -53,7 +53,13 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 			return err
 		}
 	}
-	if err := r.Step(ctx, "start the services", func(ctx context.Context) error { return n.StartServices(ctx, o) }); err != nil {
+	err := r.Step(ctx, "start the services", func(ctx context.Context) error {
+		if err := n.followRequests(ctx, r); err != nil {
+			return err
+		}
+		return n.StartServices(ctx, o)
+	})
+	if err != nil {
 		return err
 	}
 	if o.NoWait {
@@ -383,14 +389,15 @@ func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
 	if err := n.PrepareServices(ctx); err != nil {
 		return err
 	}
+	// In this order: a node that runs with the marker there is asked to stop.
+	if err := n.Root.RemoveAll(stoppedLock); err != nil {
+		return err
+	}
 	if n.Record.Stopped {
 		n.Record.Stopped, n.Record.StoppedAt = false, time.Time{}
 		if err := n.Root.SaveRecord(n.Record); err != nil {
 			return err
 		}
-	}
-	if err := n.Root.RemoveAll(stoppedLock); err != nil {
-		return err
 	}
 	if err := n.refreshServices(ctx); err != nil {
 		return err

@@ -113,12 +113,18 @@ func (n *Node) ClearRemains(ctx context.Context) error {
 
 // Restart restarts services; without names all of them.
 func (n *Node) Restart(ctx context.Context, names ...string) error {
+	if err := n.checkEdited(); err != nil {
+		return err
+	}
 	r, err := n.Journal.Begin(ctx, "restart", names)
 	if err != nil {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, "restart", func(ctx context.Context) error {
 		if err := n.ensureManager(ctx); err != nil {
+			return err
+		}
+		if err := n.followRequests(ctx, r); err != nil {
 			return err
 		}
 		if err := n.refreshServices(ctx); err != nil {

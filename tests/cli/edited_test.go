@@ -25,15 +25,25 @@ type edited struct {
 
 func editedFiles() []edited {
 	all := []string{"status", "stop", "certs", "args list", "plugin list", "changes", "refresh-certs"}
+	services := []string{"restart", "start --dry-run"} // what would read it anew
 	return []edited{
 		{"settings.yaml", "group: root\nkey-type: dsa\n", "settings.yaml:2", append(all, "settings", "settings set cert-warn 9d")},
 		{"settings.yaml", "group: root\n\tx: y\n", "settings.yaml:2", all},
 		{"args/kubelet", "# mine\n--max-pods=200\nmax-pods 200\n", "args/kubelet:3", []string{"args list kubelet", "args get kubelet max-pods", "args set kubelet max-pods=9", "args unset kubelet max-pods", "args list"}},
+		{"args/kubelet", "max-pods 200\n", "args/kubelet:1", services},
 		{"args/etcd", "--name=\"a\n", "args/etcd:1", []string{"args list etcd", "args set etcd name=b"}},
 		{"node.json", "{\n  \"schema\": 1,\n  \"name\" \"a\"\n}\n", "node.json:3", all},
 		{"node.json", "{\n  \"schema\": 1,\n  \"nmae\": \"a\"\n}\n", "node.json:3", all},
 		{"plugins/lock.json", "{\n  \"schema\": 1,\n  \"installed\": [\n}\n", "plugins/lock.json:3", []string{"plugin list", "plugin verify", "plugin info certs/local", "plugin use certs/local", "addons", "version --all"}},
 		{"certs/csr.conf.template", "[ req ]\nprompt = no\nnonsense\n", "certs/csr.conf.template:3", []string{"refresh-certs server", "refresh-certs --dry-run"}},
+		{"certs/csr.conf.template", "[ req ]\nprompt = no\nnonsense\n", "certs/csr.conf.template:3", services},
+		{"credentials/known_tokens.csv", "0123456789abcdef,admin,admin\nshort,a,b\n", "credentials/known_tokens.csv:2", services},
+		{"credentials/client.config", "apiVersion: v1\nkind: Config\nclusters: 7\n", "credentials/client.config:3", append(services, "config")},
+		{"args/certs.d/docker.io/hosts.toml", "server = \"https://a\"\n[host.\"http://b\"\n", "args/certs.d/docker.io/hosts.toml:2", services},
+		{"args/certs.d/docker.io/hosts.toml", "[host.\"http://b\"]\n  capabilties = [\"pull\"]\n", "args/certs.d/docker.io/hosts.toml:2", services},
+		{"args/certs.d/docker.io/hosts.toml", "[host.\"http://b\"]\n\n  capabilities = [\"pul\"]\n", "args/certs.d/docker.io/hosts.toml:3", services},
+		{"args/certs.d/docker.io/hosts.toml", "[host.\"ftp://b\"]\n", "args/certs.d/docker.io/hosts.toml:1", services},
+		{"var/lock/no-kubelite", "", "var/lock/no-kubelite: a control-plane node cannot be without kubelite", services},
 	}
 }
 
@@ -45,6 +55,9 @@ func TestEditedFiles(t *testing.T) {
 		t.Run(e.line, func(t *testing.T) {
 			t.Parallel()
 			dir := fakeNode(t)
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, e.file)), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			if err := os.WriteFile(filepath.Join(dir, e.file), []byte(e.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
