@@ -82,6 +82,12 @@ func TestMarkersAsk(t *testing.T) {
 	}
 
 	touch(lock.No("kubelite"))
+	refused(t, n)
+}
+
+// refused wants a restart refused for a marker file, with nothing begun.
+func refused(t *testing.T, n *Node) {
+	t.Helper()
 	before, err := n.Root.Digest("var/journal")
 	if err != nil {
 		t.Fatal(err)
