@@ -50,7 +50,11 @@ func (s *session) addNode() *cli.Command {
 				if err != nil {
 					return err
 				}
-				if err := s.showInvitation(invitation, o.Worker); err != nil || !c.Bool("watch") {
+				guests, err := membership.Of(n).GuestStrings(invitation)
+				if err != nil {
+					return err
+				}
+				if err := s.showInvitation(invitation, o.Worker, guests); err != nil || !c.Bool("watch") {
 					return err
 				}
 				return membership.Of(n).WatchToken(ctx, invitation.Token, s.showArrival)
@@ -81,7 +85,7 @@ func inviteOptions(c *cli.Context) (membership.InviteOptions, error) {
 func invitationOutputs() []string { return []string{"token", "token-check"} }
 
 // showInvitation prints in all the formats that MicroK8s has.
-func (s *session) showInvitation(i clustering.Invitation, worker bool) error {
+func (s *session) showInvitation(i clustering.Invitation, worker bool, guests []string) error {
 	first := i.ConnectionStrings[0]
 	tail := first[strings.IndexByte(first, '/')+1:] // token/check
 	switch s.global.output {
@@ -98,10 +102,11 @@ func (s *session) showInvitation(i clustering.Invitation, worker bool) error {
 		return nil
 	}
 	result := struct {
-		Token   string     `json:"token"`
-		URLs    []string   `json:"urls"`
-		Expires *time.Time `json:"expires,omitempty"`
-	}{Token: tail, URLs: i.ConnectionStrings}
+		Token    string     `json:"token"`
+		URLs     []string   `json:"urls"`
+		MicroK8s []string   `json:"microk8s,omitempty"` // for its own clients
+		Expires  *time.Time `json:"expires,omitempty"`
+	}{Token: tail, URLs: i.ConnectionStrings, MicroK8s: guests}
 	if !i.Expires.IsZero() {
 		result.Expires = &i.Expires
 	}
@@ -119,6 +124,9 @@ func (s *session) showInvitation(i clustering.Invitation, worker bool) error {
 			for _, url := range i.ConnectionStrings[1:] {
 				fmt.Fprintf(w, "  sudo mk join %s%s\n", url, flag)
 			}
+		}
+		if len(guests) > 0 {
+			fmt.Fprintf(w, "On a MicroK8s node, which joins as a worker:\n\n  microk8s join %s --worker\n", guests[0])
 		}
 		return nil
 	})

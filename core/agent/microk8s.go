@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/microk8s"
@@ -105,7 +106,9 @@ func (g *guests) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	refusal = &microk8s.Refusal{Status: microk8s.StatusFailed, Message: "it could not be done; the log of the node that was asked says why: mk logs mk"}
-	if e, ok := errors.AsType[*plugin.Error](err); ok {
+	// What a plugin could not do may name paths; a stranger may hear this.
+	inside := []plugin.Reason{plugin.Internal, plugin.Unavailable, plugin.BadSettings}
+	if e, ok := errors.AsType[*plugin.Error](err); ok && !slices.Contains(inside, e.Reason) {
 		refusal.Message = e.Message
 		if e.Next != "" {
 			refusal.Message += " (" + e.Next + ")"

@@ -36,6 +36,8 @@ func (*standHost) GuestJoin(_ context.Context, _ membership.Caller, j microk8s.J
 		return nil, microk8s.InvalidToken(errors.New(j.Token))
 	case j.Hostname == "taken":
 		return nil, &plugin.Error{Reason: membership.NameTaken, Message: "the name is taken", Next: "mk remove-node taken"}
+	case j.Hostname == "unread":
+		return nil, &plugin.Error{Reason: plugin.Internal, Message: "open /var/lib/mk/secret: permission denied"}
 	case j.Hostname == "broken":
 		return nil, errors.New("/var/lib/mk/secret: input/output error")
 	case j.Port != "25000":
@@ -134,6 +136,7 @@ func TestMicroK8sRoutes(t *testing.T) {
 		{post, microk8s.JoinPath, join(goodToken, "w1", "25001", "true"), 502, `{"error":"The port"}`},
 		{post, microk8s.JoinPath, join(goodToken, "taken", "25000", "true"), 500, `{"error":"The name is taken (mk remove-node taken)"}`},
 		{post, microk8s.JoinPath, join(goodToken, "broken", "25000", "true"), 500, `{"error":"It could not be done; the log of the node that was asked says why: mk logs mk"}`},
+		{post, microk8s.JoinPath, join(goodToken, "unread", "25000", "true"), 500, `{"error":"It could not be done; the log of the node that was asked says why: mk logs mk"}`},
 		{post, microk8s.JoinPath, `{"port":25000}`, 400, `{"error":"The request cannot be read"}`},
 		{post, microk8s.JoinPath, "", 400, `{"error":"The request cannot be read"}`},
 		{post, microk8s.JoinPath, `{"token":"` + strings.Repeat("x", maxBody) + `"}`, 400, `{"error":"The request cannot be read, or is too large"}`},

@@ -27,8 +27,11 @@ import (
 
 // guestsWelcome refuses what this node does not do for MicroK8s' clients.
 func (n Node) guestsWelcome() error {
+	accepts, err := n.SettingNow("accept-microk8s")
 	switch {
-	case !n.AcceptsMicroK8s():
+	case err != nil:
+		return err
+	case accepts.Value != "true":
 		return notHere("this cluster lets no client of MicroK8s in: mk settings set accept-microk8s true, on this node")
 	case n.Record.Role != node.ControlPlane:
 		return notHere("this node is a worker: ask a control-plane node")

@@ -2,9 +2,13 @@ package membership
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"mk8s.io/mk/core/node"
@@ -72,13 +76,42 @@ func (n Node) hidden() error {
 
 // fingerprint is what joiners pin: the key of the agent's certificate.
 func (n Node) fingerprint() (string, error) {
-	data, err := n.Root.ReadFile("certs/server.crt")
-	if err != nil {
-		return "", err
-	}
-	cert, err := pki.ParseCertificate(data)
+	cert, err := n.agentCertificate()
 	if err != nil {
 		return "", err
 	}
 	return peer.Fingerprint(cert), nil
+}
+
+func (n Node) agentCertificate() (*x509.Certificate, error) {
+	data, err := n.Root.ReadFile("certs/server.crt")
+	if err != nil {
+		return nil, err
+	}
+	return pki.ParseCertificate(data)
+}
+
+// checkDigits is how much MicroK8s' clients compare of a certificate's SHA-256.
+const checkDigits = 12
+
+// GuestStrings are the connection strings of an invitation for MicroK8s' own
+// clients, which take IPv4 addresses only and look at the certificate, not its
+// key. There is none where they are not let in.
+func (n Node) GuestStrings(i clustering.Invitation) ([]string, error) {
+	if !n.AcceptsMicroK8s() {
+		return nil, nil
+	}
+	cert, err := n.agentCertificate()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(cert.Raw)
+	var out []string
+	for _, s := range i.ConnectionStrings {
+		address, _, _ := strings.Cut(s, "/")
+		if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Is4() {
+			out = append(out, address+"/"+i.Token+"/"+hex.EncodeToString(sum[:])[:checkDigits])
+		}
+	}
+	return out, nil
 }

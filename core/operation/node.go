@@ -150,6 +150,16 @@ func (n *Node) AcceptsMicroK8s() bool {
 	return err == nil && v.Value == "true"
 }
 
+// SettingNow is a setting as it is on disk now: an agent keeps its node open
+// for a while.
+func (n *Node) SettingNow(name string) (settings.Value, error) {
+	set, _, err := readSettings(n.Options, n.settingsFile())
+	if err != nil {
+		return settings.Value{}, err
+	}
+	return set.Get(name)
+}
+
 // Embedded reports whether mk's own supervisor keeps the services up.
 func (n *Node) Embedded() bool {
 	v, err := n.Settings.Get("supervisor")
