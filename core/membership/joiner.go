@@ -262,6 +262,9 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 			return err
 		}
 	}
+	if err := n.Bar(ctx, store, m.Name); err != nil {
+		return err
+	}
 	if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
 		return err
 	}

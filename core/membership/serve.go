@@ -194,7 +194,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	m.Versions, m.Labels, m.Taints, m.State = b.Versions, b.Labels, b.Taints, cluster.Joining
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
 	m.Token = held.TokenID
-	if err := store.Put(ctx, m); err != nil {
+	if err := errors.Join(n.Unbar(ctx, store, m.Name), store.Put(ctx, m)); err != nil {
 		return nil, err
 	}
 	if b.Role == plugin.RoleControlPlane {

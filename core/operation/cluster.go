@@ -197,6 +197,9 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := n.Bar(ctx, store, name); err != nil {
+		return err
+	}
 	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
 		return err
 	}

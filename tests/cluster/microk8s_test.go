@@ -50,6 +50,7 @@ func guestWorker(t *testing.T, server, m *machine) {
 	guestCalls(t, server, g)
 	server.run("mk", "remove-node", g.name, "--force")
 	nodesReady(t, server, before)
+	g.barred(server)
 	server.run("mk", "settings", "unset", "accept-microk8s")
 }
 
@@ -254,6 +255,28 @@ func (g *guest) pod(server *machine) {
 		return err
 	})
 	server.kubectl("delete", "pod", "on-guest", "--wait=false")
+}
+
+// barred has the kubelet's identity try to be a node again.
+func (g *guest) barred(server *machine) {
+	g.t.Helper()
+	file := filepath.Join(g.data, "node.json")
+	node := fmt.Sprintf(`{"apiVersion":"v1","kind":"Node","metadata":{"name":%q}}`, g.name)
+	if err := os.WriteFile(file, []byte(node), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	g.eventually(30*time.Second, func() error {
+		_, err := g.try(20*time.Second, filepath.Join(g.Out, "bin/kubelite"), "kubectl",
+			"--kubeconfig", filepath.Join(g.data, "credentials/kubelet.config"), "create", "-f", file)
+		if err == nil {
+			server.kubectl("delete", "node", g.name)
+			err = errors.New("a node that was removed is a node again")
+		}
+		if strings.Contains(err.Error(), "was removed from the cluster") {
+			return nil
+		}
+		return err
+	})
 }
 
 // guestCalls are the calls of MicroK8s' nodes to each other, with a token that
