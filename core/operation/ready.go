@@ -42,28 +42,38 @@ func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 	if err != nil {
 		return err
 	}
-	group, both := errgroup.WithContext(ctx)
-	group.Go(func() error { return n.importImages(both) })
 	err = r.Step(ctx, "wait for the API server", func(ctx context.Context) error { return c.WaitReady(ctx, n.detail) })
-	if err = errors.Join(err, group.Wait()); err != nil {
+	if err != nil {
 		return n.whyNotReady(ctx, err)
 	}
-	if n.Record.Role == node.ControlPlane {
-		err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error {
-			if err := n.writeSystem(ctx, c); err != nil {
+	// Until the API server answers the processors have enough to do; while the
+	// node waits for its network they have not.
+	err = n.withImages(ctx, func(ctx context.Context) error {
+		if n.Record.Role == node.ControlPlane {
+			err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error {
+				if err := n.writeSystem(ctx, c); err != nil {
+					return err
+				}
+				return n.writeMember(ctx)
+			})
+			if err != nil {
 				return err
 			}
-			return n.writeMember(ctx)
-		})
-		if err != nil {
-			return n.whyNotReady(ctx, err)
 		}
-	}
-	err = r.Step(ctx, "wait for the node", func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
+		return r.Step(ctx, "wait for the node", func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
+	})
 	if err != nil {
 		return n.whyNotReady(ctx, err)
 	}
 	return nil
+}
+
+// withImages imports the images meanwhile; what fails first is the error.
+func (n *Node) withImages(ctx context.Context, do func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.importImages(ctx) })
+	group.Go(func() error { return do(ctx) })
+	return group.Wait()
 }
 
 // AwaitNode imports the images and waits until this node is Ready in a cluster
@@ -74,17 +84,17 @@ func (n *Node) AwaitNode(ctx context.Context) error {
 	go n.giveUp(ctx, stop)
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := n.importImages(ctx); err != nil {
-		return n.whyNotReady(ctx, err)
-	}
 	c, err := n.Kube()
 	if err != nil {
 		return err
 	}
-	if err := c.WaitReady(ctx, n.detail); err != nil {
-		return n.whyNotReady(ctx, err)
-	}
-	if err := c.WaitNode(ctx, n.Record.Name, n.detail); err != nil {
+	err = n.withImages(ctx, func(ctx context.Context) error {
+		if err := c.WaitReady(ctx, n.detail); err != nil {
+			return err
+		}
+		return c.WaitNode(ctx, n.Record.Name, n.detail)
+	})
+	if err != nil {
 		return n.whyNotReady(ctx, err)
 	}
 	return nil

@@ -13,6 +13,9 @@ import (
 )
 
 const (
+	// probeFirst is how soon a service is asked first whether it is ready, and
+	// probeEvery how long the pauses grow: others wait for it.
+	probeFirst = 5 * time.Millisecond
 	probeEvery = 50 * time.Millisecond
 	// killWait is how long a killed process may take to be gone; longer means
 	// that the kernel holds it, in a dead file system for instance.
@@ -148,8 +151,8 @@ var errReady = errors.New("ready")
 // untilReady returns errReady, or how the process ended before.
 func (u *unit) untilReady(ctx context.Context, c *child, def service.Definition) (string, error) {
 	began := time.Now()
-	for {
-		tick, cancel := context.WithTimeout(ctx, probeEvery)
+	for pause := probeFirst; ; pause = min(pause+pause/4+1, probeEvery) {
+		tick, cancel := context.WithTimeout(ctx, pause)
 		how, err := c.wait(tick, def.KillMode)
 		cancel()
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {

@@ -37,7 +37,7 @@ func Spawn(ctx context.Context, p Program) error {
 	}
 	defer child.Close()
 	for {
-		tick, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		tick, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 		ended := child.Wait(tick) == nil
 		cancel()
 		_, err := client.Status(ctx)
