@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -37,6 +38,17 @@ func (r *Root) WriteFile(name string, data []byte, p Perm) error {
 		return fmt.Errorf("write %s: %w", r.Path(name), errors.Join(err, r.fs.Remove(temp)))
 	}
 	return r.wrap("write", name, r.syncFolder(path.Dir(name)))
+}
+
+// WriteFile is Root.WriteFile for a file that need not be in a node's folder: a
+// unit of systemd's, for one.
+func WriteFile(path string, data []byte, p Perm) error {
+	dir, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	r := &Root{dir: filepath.Dir(path), fs: dir}
+	return errors.Join(r.WriteFile(filepath.Base(path), data, p), dir.Close())
 }
 
 // Stage writes the content for name beside it, durable, with its final mode

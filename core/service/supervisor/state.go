@@ -7,8 +7,8 @@ import (
 	"io"
 	"os"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
-	"mk8s.io/mk/core/service/internal/atomicfile"
 	"mk8s.io/mk/core/service/process"
 )
 
@@ -77,7 +77,7 @@ func saveState(path string, records []record) error {
 	if err != nil {
 		return fmt.Errorf("write supervisor state: %w", err)
 	}
-	if err := atomicfile.Write(path, append(b, '\n'), 0o600); err != nil {
+	if err := node.WriteFile(path, append(b, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {
 		return fmt.Errorf("write supervisor state: %w", err)
 	}
 	return nil

@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
-	"mk8s.io/mk/core/service/internal/atomicfile"
 )
 
 const maxDefinitions = 8 << 20
@@ -61,7 +61,7 @@ func saveDefinitions(path string, defs []service.Definition) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("write service definitions: %w", err)
 	}
-	if err := atomicfile.Write(path, append(b, '\n'), 0o600); err != nil {
+	if err := node.WriteFile(path, append(b, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {
 		return fmt.Errorf("write service definitions: %w", err)
 	}
 	return nil

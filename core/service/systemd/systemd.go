@@ -22,8 +22,8 @@ import (
 
 	"github.com/coreos/go-systemd/v22/dbus"
 
+	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
-	"mk8s.io/mk/core/service/internal/atomicfile"
 	"mk8s.io/mk/core/service/logfile"
 )
 
@@ -123,7 +123,7 @@ func (c *Controller) Apply(ctx context.Context, defs []service.Definition) error
 		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
 			continue
 		}
-		if err := atomicfile.Write(path, text, 0o644); err != nil {
+		if err := node.WriteFile(path, text, node.Perm{Mode: 0o644, UID: -1, GID: -1}); err != nil {
 			return fmt.Errorf("write unit %s: %w", path, err)
 		}
 		changed = true
