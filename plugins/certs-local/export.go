@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,37 +15,15 @@ import (
 	"mk8s.io/mk/sdk/state"
 )
 
-const (
-	exportFormat = "mk.certs-local.v1"
-	importName   = "import.json"
-	maxImports   = 8 // operations that may be under way at once
-)
+const exportFormat = "mk.certs-local.v1"
 
-// pending are the keys that others were told to seal to, the newest last.
-type pending struct {
-	Keys [][]byte `json:"keys"`
-}
-
-// PrepareImport makes a key to seal authorities to. Its private half stays
-// here until Import has used it.
+// PrepareImport makes a key to seal authorities to.
 func (p *Local) PrepareImport(ctx context.Context, call plugin.Call) ([]byte, error) {
 	dir, err := p.state()
 	if err != nil {
 		return nil, err
 	}
-	return state.Once(ctx, dir, time.Now(), call.OperationID, "prepare import", func(l *state.Locked) ([]byte, error) {
-		keys := pending{}
-		if err := l.Read(importName, &keys); err != nil {
-			return nil, err
-		}
-		private, recipient, err := seal.NewKey()
-		if err != nil {
-			return nil, err
-		}
-		keys.Keys = append(keys.Keys, private)
-		keys.Keys = keys.Keys[max(0, len(keys.Keys)-maxImports):]
-		return recipient, l.Write(importName, keys)
-	})
+	return seal.PrepareImport(ctx, dir, time.Now(), call)
 }
 
 // Export seals all authorities with their keys.
@@ -84,13 +61,13 @@ func (p *Local) Import(ctx context.Context, call plugin.Call, sealed plugin.Seal
 		return err
 	}
 	_, err = state.Once(ctx, dir, time.Now(), call.OperationID, "import", func(l *state.Locked) (bool, error) {
-		keys, all := pending{}, store{}
-		if err := errors.Join(l.Read(importName, &keys), l.Read(storeName, &all)); err != nil {
+		data, err := seal.OpenImport(l, sealed.Data, binding)
+		if err != nil {
 			return false, err
 		}
-		i, data := openAny(keys.Keys, binding, sealed.Data)
-		if i < 0 {
-			return false, plugin.Errorf(plugin.BadArgument, "import the authorities: %v", seal.ErrCannotOpen)
+		all := store{}
+		if err := l.Read(storeName, &all); err != nil {
+			return false, err
 		}
 		var other store
 		if err := json.Unmarshal(data, &other); err != nil {
@@ -99,19 +76,9 @@ func (p *Local) Import(ctx context.Context, call plugin.Call, sealed plugin.Seal
 		if err := all.merge(&other); err != nil {
 			return false, err
 		}
-		keys.Keys = slices.Delete(keys.Keys, i, i+1)
-		return true, errors.Join(l.Write(importName, keys), l.Write(storeName, all))
+		return true, l.Write(storeName, all)
 	})
 	return err
-}
-
-func openAny(keys [][]byte, binding, sealed []byte) (which int, data []byte) {
-	for i, k := range keys {
-		if data, err := seal.Open(k, binding, sealed); err == nil {
-			return i, data
-		}
-	}
-	return -1, nil
 }
 
 // merge takes over what is whole and not in contradiction.

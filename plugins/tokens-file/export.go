@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 
 	"mk8s.io/mk/plugins/tokens-file/ledger"
 	"mk8s.io/mk/sdk/plugin"
@@ -14,16 +12,7 @@ import (
 	"mk8s.io/mk/sdk/tokens"
 )
 
-const (
-	exportFormat = "mk.tokens-file.v1"
-	importName   = "import.json"
-	maxImports   = 8 // operations that may be under way at once
-)
-
-// pending are the keys that others were told to seal to, the newest last.
-type pending struct {
-	Keys [][]byte `json:"keys"`
-}
+const exportFormat = "mk.tokens-file.v1"
 
 // shared is what all control-plane nodes have alike: the secret that static
 // credentials are derived from, and whom other nodes may be configured by.
@@ -36,26 +25,13 @@ type shared struct {
 
 var _ plugin.Exporter = (*File)(nil)
 
-// PrepareImport makes a key to seal to. Its private half stays here until
-// Import has used it.
+// PrepareImport makes a key to seal to.
 func (p *File) PrepareImport(ctx context.Context, call plugin.Call) ([]byte, error) {
 	dir, _, err := p.open()
 	if err != nil {
 		return nil, err
 	}
-	return state.Once(ctx, dir, p.now(), call.OperationID, "prepare import", func(l *state.Locked) ([]byte, error) {
-		keys := pending{}
-		if err := l.Read(importName, &keys); err != nil {
-			return nil, err
-		}
-		private, recipient, err := seal.NewKey()
-		if err != nil {
-			return nil, err
-		}
-		keys.Keys = append(keys.Keys, private)
-		keys.Keys = keys.Keys[max(0, len(keys.Keys)-maxImports):]
-		return recipient, l.Write(importName, keys)
-	})
+	return seal.PrepareImport(ctx, dir, p.now(), call)
 }
 
 // Export seals what all control-plane nodes have alike.
@@ -140,13 +116,9 @@ func (p *File) Import(ctx context.Context, call plugin.Call, sealed plugin.Seale
 
 // take opens what was sealed and writes the secret; it answers the rest.
 func take(l *state.Locked, sealed, binding []byte) (shared, error) {
-	keys := pending{}
-	if err := l.Read(importName, &keys); err != nil {
+	data, err := seal.OpenImport(l, sealed, binding)
+	if err != nil {
 		return shared{}, err
-	}
-	i, data := openAny(keys.Keys, binding, sealed)
-	if i < 0 {
-		return shared{}, plugin.Errorf(plugin.BadArgument, "import the tokens: %v", seal.ErrCannotOpen)
 	}
 	var in shared
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -155,16 +127,5 @@ func take(l *state.Locked, sealed, binding []byte) (shared, error) {
 	if len(in.Key) != secretSize {
 		return shared{}, plugin.Errorf(plugin.BadArgument, "import the tokens: the secret has %d bytes, not %d", len(in.Key), secretSize)
 	}
-	keys.Keys = slices.Delete(keys.Keys, i, i+1)
-	err := errors.Join(l.Write(importName, keys), l.Write(secretName, secret{Key: in.Key}))
-	return shared{Callback: in.Callback}, err
-}
-
-func openAny(keys [][]byte, binding, sealed []byte) (which int, data []byte) {
-	for i, k := range keys {
-		if data, err := seal.Open(k, binding, sealed); err == nil {
-			return i, data
-		}
-	}
-	return -1, nil
+	return shared{Callback: in.Callback}, l.Write(secretName, secret{Key: in.Key})
 }
