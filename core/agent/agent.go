@@ -107,17 +107,22 @@ func (o Options) task(ctx context.Context, what string, do func(context.Context,
 // renewals keeps what the node shows to others current, and sleeps until
 // something is due.
 func (o Options) renewals(ctx context.Context) {
+	w := &watch{settle: quiet}
+	defer w.close()
 	for {
 		wait := checkEvery
 		err := o.task(ctx, "renew certificates", func(ctx context.Context, n *operation.Node) (err error) {
-			wait, err = o.renew(ctx, n)
+			if err := w.look(n.Root.Dir()); err != nil {
+				return err
+			}
+			wait, err = o.renew(ctx, n, w)
 			return err
 		})
 		if err != nil {
 			o.Log.Error("not done, tried again", "error", err.Error(), "in", retry.String())
 			wait = retry
 		}
-		if !o.Sleep(ctx, wait) {
+		if !w.sleep(ctx, wait, o.Sleep) {
 			return
 		}
 	}
@@ -125,7 +130,7 @@ func (o Options) renewals(ctx context.Context) {
 
 // renew renews what is due, and says how long nothing will be. Addresses are
 // looked at too: they may have changed while no agent watched.
-func (o Options) renew(ctx context.Context, n *operation.Node) (time.Duration, error) {
+func (o Options) renew(ctx context.Context, n *operation.Node, w *watch) (time.Duration, error) {
 	set, err := netinfo.Addresses(ctx)
 	if err != nil {
 		return 0, err
@@ -147,6 +152,7 @@ func (o Options) renew(ctx context.Context, n *operation.Node) (time.Duration, e
 	if len(aged) > 0 {
 		o.Log.Info("restarted before a certificate in its memory ends", "services", aged)
 	}
+	w.forget() // what was switched until here is looked at now
 	next, err := n.NextRenewal()
 	if err != nil {
 		return 0, err

@@ -71,8 +71,8 @@ func newAuthority(name string, generation uint32, keyType string, now time.Time)
 	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("mk-%s-ca-%d", name, generation)},
-		NotBefore:             now.UTC().Truncate(time.Second),
-		NotAfter:              now.UTC().Truncate(time.Second).Add(caLife),
+		NotBefore:             now.UTC().Truncate(time.Second).Add(-backdate),
+		NotAfter:              now.UTC().Truncate(time.Second).Add(caLife - backdate),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
@@ -133,7 +133,7 @@ func (a *authority) described(where string) certs.Authority {
 	bundle := pemOf(a.Certificate)
 	return certs.Authority{
 		Name: a.Name, Generation: a.Generation, ServerBundle: bundle, ClientBundle: bundle,
-		MaxLife: a.maxLife(), KeyLocation: where,
+		KeyLocation: where,
 	}
 }
 

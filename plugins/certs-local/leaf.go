@@ -17,13 +17,13 @@ import (
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// sign answers one request.
-func (s *store) sign(r certs.CertificateRequest, now time.Time) certs.SignResult {
+// sign answers one request; longest says what an authority grants at most.
+func (s *store) sign(r certs.CertificateRequest, now time.Time, longest func(*authority) time.Duration) certs.SignResult {
 	a := s.find(r.Authority, r.Generation)
 	if a == nil {
 		return refused(r.ID, unknownAuthority(r.Authority))
 	}
-	der, changes, err := a.sign(r, now)
+	der, changes, err := a.sign(r, now, longest(a))
 	if err != nil {
 		return refused(r.ID, err)
 	}
@@ -34,7 +34,7 @@ func refused(id string, err error) certs.SignResult {
 	return certs.SignResult{ID: id, Refused: &certs.Refused{Reason: plugin.ReasonOf(err), Message: err.Error()}}
 }
 
-func (a *authority) sign(r certs.CertificateRequest, now time.Time) (der []byte, changes []string, err error) {
+func (a *authority) sign(r certs.CertificateRequest, now time.Time, longest time.Duration) (der []byte, changes []string, err error) {
 	ca, key, err := a.open()
 	if err != nil {
 		return nil, nil, err
@@ -47,9 +47,9 @@ func (a *authority) sign(r certs.CertificateRequest, now time.Time) (der []byte,
 	if err != nil {
 		return nil, nil, err
 	}
-	life := min(r.Life, a.maxLife())
+	life := min(r.Life, longest)
 	if life <= 0 {
-		life = a.maxLife()
+		life = longest
 	}
 	template.NotBefore = later(now.Add(-backdate), ca.NotBefore).UTC().Truncate(time.Second)
 	template.NotAfter = earlier(template.NotBefore.Add(life), ca.NotAfter)

@@ -21,8 +21,9 @@ import (
 type Local struct {
 	version string
 
-	mu  sync.Mutex
-	dir *state.Dir
+	mu   sync.Mutex
+	dir  *state.Dir
+	life time.Duration // the longest of a leaf
 }
 
 var (
@@ -41,18 +42,23 @@ func (p *Local) Describe(context.Context) (plugin.Description, error) {
 		Identity:     plugin.Identity{Kind: plugin.KindCerts, Name: "local", Version: p.version, Publisher: "mk"},
 		Contracts:    []string{plugin.Contract(plugin.KindCerts)},
 		Capabilities: []string{certs.CapabilityCrossSign},
+		Settings:     []byte(schema),
 		Exportable:   true,
 	}, nil
 }
 
 // Configure opens the state folder.
 func (p *Local) Configure(_ context.Context, c plugin.Configuration) error {
+	life, err := parseSettings(c.Settings)
+	if err != nil {
+		return err
+	}
 	dir, err := state.Open(c.StateDir)
 	if err != nil {
 		return fmt.Errorf("open the state folder: %w", err)
 	}
 	p.mu.Lock()
-	p.dir = dir
+	p.dir, p.life = dir, life
 	p.mu.Unlock()
 	return nil
 }
@@ -67,6 +73,20 @@ func (p *Local) state() (*state.Dir, error) {
 		return nil, errNotConfigured
 	}
 	return p.dir, nil
+}
+
+// longest is the longest life that an authority grants a leaf.
+func (p *Local) longest(a *authority) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return min(a.maxLife(), p.life)
+}
+
+// described is what others may know of an authority.
+func (p *Local) described(a *authority, where string) certs.Authority {
+	out := a.described(where)
+	out.MaxLife = p.longest(a)
+	return out
 }
 
 // Health reads the authorities.
@@ -115,7 +135,7 @@ func (p *Local) Bootstrap(ctx context.Context, r certs.BootstrapRequest) (certs.
 	if err != nil {
 		return certs.Authority{}, err
 	}
-	return made.described(dir.Path(storeName)), nil
+	return p.described(made, dir.Path(storeName)), nil
 }
 
 func unknownAuthority(name string) error {
@@ -146,7 +166,7 @@ func (p *Local) Authorities(_ context.Context, names []string) ([]certs.Authorit
 	var out []certs.Authority
 	for _, n := range names {
 		for _, a := range slices.Backward(all.sorted(n)) {
-			out = append(out, a.described(where))
+			out = append(out, p.described(a, where))
 		}
 	}
 	return out, nil
@@ -170,7 +190,7 @@ func (p *Local) Sign(ctx context.Context, r certs.SignRequest) ([]certs.SignResu
 		}
 		out := make([]certs.SignResult, len(r.Requests))
 		for i, c := range r.Requests {
-			out[i] = all.sign(c, now)
+			out[i] = all.sign(c, now, p.longest)
 		}
 		return out, nil
 	})

@@ -179,9 +179,9 @@ func TestLives(t *testing.T) {
 		{"as asked", certs.Kubernetes, day, 30 * day, 30 * day, false},
 		{"a year at most", certs.Kubernetes, day, 3650 * day, leafLife, true},
 		{"nothing asked", certs.Kubernetes, day, 0, leafLife, false},
-		{"not past the authority", certs.Kubernetes, caLife - 10*day, leafLife, 10*day + backdate, true},
+		{"not past the authority", certs.Kubernetes, caLife - 10*day, leafLife, 10 * day, true},
 		{"datastore", certs.Datastore, day, leafLife, leafLife, false},
-		{"datastore, ten years", certs.Datastore, day, caLife, caLife - day + backdate, true},
+		{"datastore, ten years", certs.Datastore, day, caLife, caLife - day, true},
 		{"not before the authority", certs.Kubernetes, 0, leafLife, leafLife, false},
 	} {
 		now := start.Add(c.at)
@@ -193,13 +193,37 @@ func TestLives(t *testing.T) {
 		if got := leaf.NotAfter.Sub(leaf.NotBefore); got != c.want || (len(r.Granted.Changes) > 0) != c.changed {
 			t.Errorf("%s: %v instead of %v, %q", c.name, got, c.want, r.Granted.Changes)
 		}
-		if leaf.NotBefore.Before(start) || now.Sub(leaf.NotBefore) > backdate {
+		if leaf.NotBefore.Before(start.Add(-backdate)) || now.Sub(leaf.NotBefore) > backdate {
 			t.Errorf("%s: begins at %v", c.name, leaf.NotBefore)
 		}
 	}
 	r := sign(t, p, start.Add(caLife), certs.CertificateRequest{ID: "x", Authority: certs.Kubernetes, CommonName: "x"})
 	if r.Refused == nil || r.Refused.Reason != plugin.NotPossible {
 		t.Errorf("an ended authority signs: %+v", r)
+	}
+}
+
+func TestLifetimeIsASetting(t *testing.T) {
+	t.Parallel()
+	for settings, want := range map[string]time.Duration{
+		``: leafLife, `{}`: leafLife, `{"lifetime": "max"}`: leafLife, `{"lifetime": "24h"}`: day, `{"lifetime": "9000h"}`: leafLife,
+	} {
+		p := New("1.0.0")
+		sdktest.Configure(t, p, []byte(settings))
+		if a := bootstrap(t, p, certs.Kubernetes, 1, start); a.MaxLife != want {
+			t.Errorf("%s: the authority grants %s", settings, a.MaxLife)
+		}
+		r := sign(t, p, start.Add(day), certs.CertificateRequest{ID: "x", Authority: certs.Kubernetes, Life: 3650 * day, CommonName: "x"})
+		leaf := parse(t, r.Granted.Certificate)
+		if got := leaf.NotAfter.Sub(leaf.NotBefore); got != want || len(r.Granted.Changes) == 0 {
+			t.Errorf("%s: a leaf lives %s, %q", settings, got, r.Granted.Changes)
+		}
+	}
+	for _, bad := range []string{`{"lifetime": "9m"}`, `{"lifetime": "90000h"}`, `{"lifetime": "year"}`, `{"lifetime": 5}`, `{"life": "1h"}`, `[]`} {
+		err := New("1.0.0").Configure(t.Context(), plugin.Configuration{StateDir: t.TempDir(), Settings: []byte(bad)})
+		if !errors.Is(err, plugin.BadSettings) {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 

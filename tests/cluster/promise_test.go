@@ -44,26 +44,31 @@ func (m *machine) world() world {
 		m.run("mk", "status", "--wait-ready", "--timeout", "120s")
 		w.objects = m.objects()
 	}
-	text, err := m.try(time.Minute, "mk", "status", "-o", "json")
-	if err != nil && !stopped {
-		m.t.Fatal(err)
-	}
+	w.services = m.processes()
+	w.files = m.files()
+	return w
+}
+
+// processes are those of the services that run.
+func (m *machine) processes() map[string]string {
+	m.t.Helper()
+	text, err := m.try(time.Minute, "mk", "status", "-o", "json") // not ready is no fault here
 	var status struct {
 		Services []struct {
 			Name, State string
 			PID         int
 		}
 	}
-	if err := json.Unmarshal([]byte(text), &status); err != nil {
-		m.t.Fatal(err)
+	if bad := json.Unmarshal([]byte(text), &status); bad != nil {
+		m.t.Fatal(err, bad)
 	}
+	out := map[string]string{}
 	for _, s := range status.Services {
 		if s.PID != 0 {
-			w.services[s.Name] = fmt.Sprintf("%s %d", s.State, s.PID)
+			out[s.Name] = fmt.Sprintf("%s %d", s.State, s.PID)
 		}
 	}
-	w.files = m.files()
-	return w
+	return out
 }
 
 // files is every file of the node's folder, those of certs as people name them.

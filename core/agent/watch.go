@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// watch tells when the node's certificates were switched: by a person, or by
+// another task. The new ones may end sooner than those that were looked at.
+type watch struct {
+	w      *fsnotify.Watcher
+	settle time.Duration // until the change that switched them should be over
+}
+
+// look begins to watch the folder, once.
+func (w *watch) look(dir string) error {
+	if w.w == nil {
+		made, err := fsnotify.NewBufferedWatcher(64)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", dir, err)
+		}
+		if err := made.Add(dir); err != nil {
+			_ = made.Close() // nothing is watched
+			return fmt.Errorf("watch %s: %w", dir, err)
+		}
+		w.w = made
+	}
+	return nil
+}
+
+// forget drops what was seen until now.
+func (w *watch) forget() {
+	for w.w != nil {
+		select {
+		case <-w.w.Events:
+		case <-w.w.Errors:
+		default:
+			return
+		}
+	}
+}
+
+// sleep sleeps for d, or until the certificates are switched and all has
+// settled. It reports whether to go on.
+func (w *watch) sleep(ctx context.Context, d time.Duration, long func(context.Context, time.Duration) bool) bool {
+	asleep, wake := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait() // it must not take what the next sleep waits for
+	defer wake()
+	if w.w != nil {
+		wg.Go(func() { w.wait(asleep, wake) })
+	}
+	return long(asleep, d) || (asleep.Err() != nil && ctx.Err() == nil && sleep(ctx, w.settle))
+}
+
+// wait wakes the sleeper when the link to the certificates is replaced.
+func (w *watch) wait(ctx context.Context, wake func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-w.w.Events:
+			if !ok {
+				return
+			}
+			if filepath.Base(e.Name) == "certs" {
+				wake()
+				return
+			}
+		case _, ok := <-w.w.Errors:
+			if !ok {
+				return
+			}
+		}
+	}
+}
+
+func (w *watch) close() {
+	if w.w != nil {
+		_ = w.w.Close() // nothing was written
+	}
+}
