@@ -91,7 +91,7 @@ type group struct {
 }
 
 func groups() []group {
-	return []group{{"certs", (*bench).certs}, {"plugins", (*bench).plugins}, {"tokens", (*bench).tokens}, {"node", (*bench).node}}
+	return []group{{"certs", (*bench).certs}, {"plugins", (*bench).plugins}, {"tokens", (*bench).tokens}, {"node", (*bench).node}, {"join", (*bench).join}}
 }
 
 func groupNames() []string {

@@ -14,9 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyz asks the node's API server whether it is ready, as its admin, whose
-// certificate is read when there is somebody to talk to.
+// readyz asks the node's API server whether it is ready.
 func (n *benchNode) readyz() func(context.Context) bool {
+	ask := n.asker("/readyz")
+	return func(ctx context.Context) bool {
+		status, _ := ask(ctx)
+		return status == http.StatusOK
+	}
+}
+
+// asker asks the node's API server as its admin, whose certificate is read
+// when there is somebody to talk to. Status 0 means that nobody answered.
+func (n *benchNode) asker(path string) func(context.Context) (status int, body []byte) {
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: n.dial,
 		TLSClientConfig: &tls.Config{
@@ -27,18 +36,21 @@ func (n *benchNode) readyz() func(context.Context) bool {
 			},
 		},
 	}}
-	return func(ctx context.Context) bool {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:16443/readyz", nil)
+	return func(ctx context.Context) (int, []byte) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:16443"+path, nil)
 		if err != nil {
-			return false
+			return 0, nil
 		}
 		res, err := client.Do(req)
 		if err != nil {
-			return false
+			return 0, nil
 		}
 		defer res.Body.Close() //nolint:errcheck // only read
-		_, err = io.Copy(io.Discard, res.Body)
-		return err == nil && res.StatusCode == http.StatusOK
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			return 0, nil
+		}
+		return res.StatusCode, body
 	}
 }
 

@@ -81,7 +81,7 @@ func (n *benchNode) starts(ctx context.Context) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	script, err := n.script(ctx)
+	script, err := n.script(ctx, "12379", "containerd", "etcd", "kubelite")
 	if err != nil {
 		return nil, err
 	}
@@ -112,14 +112,19 @@ func (n *benchNode) starts(ctx context.Context) ([]float64, error) {
 // mkStart answers the seconds from mk start to /readyz; it returns when mk
 // does, with the node Ready.
 func (n *benchNode) mkStart(ctx context.Context) (float64, error) {
-	return n.timed(ctx, n.Command(ctx, "mk", "start", "--name", "bench"), func(cmd *exec.Cmd) error { return cmd.Wait() })
+	return n.timed(ctx, n.Command(ctx, "mk", "start", "--name", "bench"), n.readyz(), (*exec.Cmd).Wait)
 }
 
 // scriptStart answers the seconds from the script to /readyz, and ends it.
 func (n *benchNode) scriptStart(ctx context.Context, script string) (float64, error) {
+	return n.scriptUntil(ctx, script, n.readyz())
+}
+
+// scriptUntil answers the seconds from the script until all is ready.
+func (n *benchNode) scriptUntil(ctx context.Context, script string, ready func(context.Context) bool) (float64, error) {
 	cmd := n.Command(ctx, "bash", script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	took, err := n.timed(ctx, cmd, func(cmd *exec.Cmd) error {
+	took, err := n.timed(ctx, cmd, ready, func(cmd *exec.Cmd) error {
 		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 		_ = cmd.Wait() // it was ended
 		ending, cancel := context.WithTimeout(ctx, time.Minute)
@@ -135,13 +140,13 @@ func (n *benchNode) scriptStart(ctx context.Context, script string) (float64, er
 func (n *benchNode) ended() bool {
 	all, err := n.processes()
 	return err == nil && !slices.ContainsFunc(all, func(p process) bool {
-		return p.name == "etcd" || p.name == "containerd" || p.name == "kubelite"
+		return slices.Contains([]string{"containerd", "etcd", "kubelite", "mk apiserver-proxy"}, p.name)
 	})
 }
 
-// timed starts a command and answers the seconds until the API server is
-// ready; then it ends the command.
-func (n *benchNode) timed(ctx context.Context, cmd *exec.Cmd, end func(*exec.Cmd) error) (float64, error) {
+// timed starts a command and answers the seconds until all is ready; then it
+// ends the command.
+func (n *benchNode) timed(ctx context.Context, cmd *exec.Cmd, ready func(context.Context) bool, end func(*exec.Cmd) error) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	log, err := os.Create(filepath.Join(n.dir, "start.log"))
@@ -150,7 +155,6 @@ func (n *benchNode) timed(ctx context.Context, cmd *exec.Cmd, end func(*exec.Cmd
 	}
 	defer log.Close() //nolint:errcheck // only read back
 	cmd.Stdout, cmd.Stderr = log, log
-	ready := n.readyz()
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -178,9 +182,11 @@ func until(ctx context.Context, every time.Duration, holds func() bool) error {
 	return nil
 }
 
-// script writes what starts the node's etcd, containerd and kubelite as they
-// run now, without mk, and stops the node.
-func (n *benchNode) script(ctx context.Context) (string, error) {
+// script writes what starts the node's programs, the last of them kubelite, as
+// they run now, without mk, and stops the node. Kubelite is started when
+// somebody listens on the port, on loopback: it would try again only after a
+// second.
+func (n *benchNode) script(ctx context.Context, port string, programs ...string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cd %s\nmkdir -p /run/mk/%s\n", n.Root, n.ID())
 	// What the kubelet wants of a machine without systemd.
@@ -195,19 +201,19 @@ done
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{"containerd", "etcd", "kubelite"} {
+	for _, name := range programs {
 		at := slices.IndexFunc(all, func(p process) bool { return p.name == name })
 		if at < 0 {
 			return "", fmt.Errorf("%s does not run", name)
 		}
-		if name == "kubelite" { // it would try again only after a second
-			b.WriteString("until (: </dev/tcp/127.0.0.1/12379) 2>/dev/null; do sleep 0.01; done\n")
+		if name == "kubelite" {
+			fmt.Fprintf(&b, "until (: </dev/tcp/127.0.0.1/%s) 2>/dev/null; do sleep 0.01; done\n", port)
 		}
 		line, err := commandLine(all[at])
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "%s >%s 2>&1 &\n", line, filepath.Join(n.dir, name+".out"))
+		fmt.Fprintf(&b, "%s >%s 2>&1 &\n", line, filepath.Join(n.dir, strings.ReplaceAll(name, " ", "-")+".out"))
 	}
 	b.WriteString("wait\n")
 	file := filepath.Join(n.dir, "start.sh")
