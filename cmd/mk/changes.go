@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -11,15 +12,19 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/settings"
 )
 
 func (s *session) changes() *cli.Command {
+	since := func() cli.Flag {
+		return &cli.StringFlag{Name: "since", Usage: "those begun within this `TIME`: 90s, 2m, 6h or 30d"}
+	}
 	return &cli.Command{
 		Name: "changes", Aliases: []string{"change"}, Usage: "list, show, undo and abort what mk did",
-		Description: "mk changes\nsudo mk changes undo 12", UsageText: exitsUsual,
-		Action: s.listChanges,
+		Description: "mk changes\nmk changes --since 1d\nsudo mk changes undo 12", UsageText: exitsUsual,
+		Flags: []cli.Flag{since()}, Action: s.listChanges,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list", UsageText: exitsRead, Action: s.listChanges},
+			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list", UsageText: exitsRead, Flags: []cli.Flag{since()}, Action: s.listChanges},
 			{Name: "show", Usage: "show one operation", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
 			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.UndoOperation(c.Context, number) })},
 			{Name: "abort", Usage: "give an open operation up", ArgsUsage: "N", Description: "sudo mk changes abort 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.AbortOperation(c.Context, number) })},
@@ -33,11 +38,18 @@ func (s *session) changes() *cli.Command {
 	}
 }
 
-func (s *session) listChanges(*cli.Context) error {
+func (s *session) listChanges(c *cli.Context) error {
+	since, err := settings.ParseDuration(cmp.Or(c.String("since"), "0"))
+	if err != nil {
+		return usage("--since %q %s", c.String("since"), err.Error())
+	}
 	return s.openFolder("changes", func(n *operation.Node) error {
 		all, err := operation.Records(n.Root)
 		if err != nil {
 			return err
+		}
+		if from := n.Now().Add(-since); since > 0 {
+			all = slices.DeleteFunc(all, func(r *operation.Record) bool { return r.Began.Before(from) })
 		}
 		return s.show(all, func(w io.Writer) error {
 			t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)

@@ -27,6 +27,8 @@ type Node struct {
 	Machine  Machine
 	// PauseImage is the image that every pod's sandbox is made of.
 	PauseImage string
+	// Proxy is the environment by which containerd finds its proxy.
+	Proxy []string
 	// Several says that the node is one of several control-plane nodes, of
 	// which one at a time leads.
 	Several bool

@@ -40,6 +40,7 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 		switch name {
 		case Containerd:
 			d.Description, d.Path = "containerd of mk", n.Programs.Bin("containerd")
+			d.Env = append(d.Env[:len(d.Env):len(d.Env)], n.Proxy...)
 			d.Argv, err = n.argv(d.Path, Containerd)
 			d.Ready = service.Ready{Unix: n.ContainerdSocket()}
 			d.KillMode, d.Delegate, d.OOMScoreAdjust = service.KillProcess, true, -999

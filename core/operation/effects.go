@@ -11,6 +11,7 @@ import (
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/pluginsdir/manifest"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -228,7 +229,10 @@ func (n *Node) CheckGrants(cs changeset.ChangeSet, by plugin.Identity) error {
 	}
 	for _, i := range lock.Installed {
 		if i.Identity.Kind == by.Kind && i.Identity.Name == by.Name && i.Identity.Version == by.Version {
-			return change.Check(cs, i.Grants, checkObjects)
+			class, _ := manifest.Classify(i.Kind, i.Grants)
+			return change.Check(cs, i.Grants, func(text []byte, g []plugin.ObjectGrant) error {
+				return checkObjects(text, g, class)
+			})
 		}
 	}
 	return fmt.Errorf("%s %s is not installed", by, by.Version)

@@ -102,3 +102,34 @@ func refused(t *testing.T, n *Node) {
 		t.Errorf("something was begun: %v", err)
 	}
 }
+
+// TestProxySettings: containerd, and nothing else, finds its proxy where the
+// settings say so; what is the cluster's own is reached without one.
+func TestProxySettings(t *testing.T) {
+	t.Parallel()
+	c := newNode(t, shippedPlugins(t))
+	c.run(t)
+	c.Command = "args"
+	n, err := c.open(c.options(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	if got := n.proxyEnv(); got != nil {
+		t.Errorf("without settings: %q", got)
+	}
+	if err := errors.Join(n.Settings.Override("proxy.https", "http://u:p@proxy:3128"), n.Settings.Override("proxy.no", "registry.corp")); err != nil {
+		t.Fatal(err)
+	}
+	defs, err := n.Defaults().Definitions("mk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range defs {
+		env := strings.Join(d.Env, "\n") + "\n"
+		has := strings.Contains(env, "\nHTTPS_PROXY=http://u:p@proxy:3128\n") && strings.Contains(env, n.Record.Network.ServiceCIDR) && strings.Contains(env, ",registry.corp\n")
+		if has != (d.Name == "containerd") || strings.Contains(env, "HTTP_PROXY=\n") {
+			t.Errorf("%s: %q", d.Name, d.Env)
+		}
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -191,7 +193,35 @@ func (n *Node) Trial() pluginsdir.Trial { return n.set }
 
 // Defaults are the defaults of this node. The record must be there.
 func (n *Node) Defaults() defaults.Node {
-	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Several: n.Several}
+	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Proxy: n.proxyEnv(), Several: n.Several}
+}
+
+// proxyEnv is the environment that the proxy settings make. What the cluster
+// itself answers for is never behind a proxy.
+func (n *Node) proxyEnv() []string {
+	value := func(key string) string {
+		v, err := n.Settings.Get("proxy." + key)
+		if err != nil {
+			return ""
+		}
+		return v.Value
+	}
+	var out []string
+	for key, name := range map[string]string{"http": "HTTP_PROXY", "https": "HTTPS_PROXY"} {
+		if v := value(key); v != "" {
+			out = append(out, name+"="+v)
+		}
+	}
+	if len(out) == 0 || n.Record == nil {
+		return nil
+	}
+	slices.Sort(out)
+	net := n.Record.Network
+	own := []string{"localhost", "127.0.0.1", "::1", n.Record.Address, net.PodCIDR, net.ServiceCIDR, ".svc", "." + net.Domain}
+	if no := value("no"); no != "" {
+		own = append(own, no)
+	}
+	return append(out, "NO_PROXY="+strings.Join(own, ","))
 }
 
 // PauseImage is the image of every pod's sandbox; it comes with mk.

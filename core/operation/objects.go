@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/pluginsdir/manifest"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// checkObjects reports the objects of a manifest that no grant names.
-func checkObjects(manifests []byte, grants []plugin.ObjectGrant) error {
+// checkObjects reports the objects of a manifest that no grant names, and those
+// by which a plugin of the class contained would make itself root: a grant
+// names a kind, and a pod of that kind may still mount the host.
+func checkObjects(manifests []byte, grants []plugin.ObjectGrant, class manifest.Class) error {
 	objects, err := kube.ParseManifests(manifests, "manifests")
 	if err != nil {
 		return err
@@ -24,6 +27,19 @@ func checkObjects(manifests []byte, grants []plugin.ObjectGrant) error {
 		r := o.Ref()
 		if !slices.ContainsFunc(grants, func(g plugin.ObjectGrant) bool { return covers(g, r) }) {
 			errs = append(errs, fmt.Errorf("%s needs a grant for %s in group %q, namespace %q", r, r.Kind, r.Group, r.Namespace))
+		}
+	}
+	if class == manifest.Contained && len(errs) == 0 {
+		var granted []string
+		for _, g := range grants {
+			granted = append(granted, g.Namespaces...)
+		}
+		judge, err := kube.NewClassifier(granted...)
+		if err != nil {
+			return err
+		}
+		for _, reason := range judge.Classify(objects...).Reasons {
+			errs = append(errs, fmt.Errorf("%s: no grant of this plugin is root-equivalent", reason))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,8 +1,10 @@
 package operation
 
 import (
+	"strings"
 	"testing"
 
+	"mk8s.io/mk/pluginsdir/manifest"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -36,5 +38,31 @@ func TestPluginsOwnTheirInventories(t *testing.T) {
 	}
 	if got := cs.Operations[1].Target(); got != "mk-system" {
 		t.Errorf("the answer was changed: %s", got)
+	}
+}
+
+// TestContainedPluginsStayContained: a grant names a kind; what is in an object
+// of it decides whether a contained plugin may apply it.
+func TestContainedPluginsStayContained(t *testing.T) {
+	t.Parallel()
+	grants := []plugin.ObjectGrant{{Group: "apps", Kinds: []string{"Deployment"}, Namespaces: []string{"default"}}}
+	deployment := func(pod string) []byte {
+		return []byte("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: default}\nspec:\n  selector: {matchLabels: {a: b}}\n" +
+			"  template:\n    metadata: {labels: {a: b}}\n    spec: " + pod + "\n")
+	}
+	plain := deployment("{containers: [{name: a, image: a}]}")
+	host := deployment("{containers: [{name: a, image: a}], hostPID: true, volumes: [{name: h, hostPath: {path: /}}]}")
+	class, _ := manifest.Classify(plugin.KindAddons, plugin.Grants{Objects: grants})
+	if class != manifest.Contained {
+		t.Fatalf("the class is %s", class)
+	}
+	if err := checkObjects(plain, grants, class); err != nil {
+		t.Error(err)
+	}
+	if err := checkObjects(host, grants, class); err == nil || !strings.Contains(err.Error(), "Deployment") || !strings.Contains(err.Error(), "host") {
+		t.Errorf("a pod that mounts the host: %v", err)
+	}
+	if err := checkObjects(host, grants, manifest.RootEquivalent); err != nil {
+		t.Errorf("who was agreed to be root: %v", err)
 	}
 }
