@@ -25,7 +25,7 @@ type Finding struct {
 
 // Areas are what Doctor looks at.
 func Areas() []string {
-	return []string{"services", "certs", "args", "plugins", "disk", "clock", "network", "kernel", "permissions"}
+	return []string{"services", "certs", "args", "plugins", "disk", "clock", "network", "kernel", "permissions", "images"}
 }
 
 // doctorLimit is how long one area may take.
@@ -37,6 +37,7 @@ func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 	looks := map[string]func(context.Context, *operation.Node) []Finding{
 		"services": serviceFindings, "certs": certFindings, "args": argsFindings, "plugins": pluginFindings,
 		"disk": diskFindings, "clock": clockFindings, "network": networkFindings, "kernel": kernelFindings, "permissions": permissionFindings,
+		"images": imageFindings,
 	}
 	if len(areas) == 0 {
 		areas = Areas()
@@ -65,6 +66,8 @@ func Doctor(ctx context.Context, n *operation.Node, areas ...string) []Finding {
 // areaParts are the parts of the node's folder that an area needs.
 func areaParts(area string) []string {
 	switch area {
+	case "images":
+		return []string{node.CertsPart, node.SecretsPart}
 	case "certs", "clock":
 		return []string{node.CertsPart}
 	case "args":
