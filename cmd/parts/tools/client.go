@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 )
@@ -26,7 +29,7 @@ func get(ctx context.Context, args []string, out io.Writer) error {
 	}
 	until := time.Now().Add(*retry)
 	for {
-		body, err := fetch(ctx, fs.Arg(0), *timeout)
+		body, err := fetch(ctx, http.DefaultClient, fs.Arg(0), *timeout)
 		if err == nil {
 			_, err = out.Write(body)
 			return err
@@ -42,7 +45,7 @@ func get(ctx context.Context, args []string, out io.Writer) error {
 	}
 }
 
-func fetch(ctx context.Context, url string, timeout time.Duration) ([]byte, error) {
+func fetch(ctx context.Context, client *http.Client, url string, timeout time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -51,7 +54,7 @@ func fetch(ctx context.Context, url string, timeout time.Duration) ([]byte, erro
 	}
 	// A connection of its own for each try: a test that counts answers per pod must see them spread.
 	request.Close = true
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +67,46 @@ func fetch(ctx context.Context, url string, timeout time.Duration) ([]byte, erro
 		return nil, fmt.Errorf("%s answers %s", url, response.Status)
 	}
 	return body, nil
+}
+
+// serviceAccount is where a pod finds what it needs to ask the API.
+const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/"
+
+// probe asks until -for has passed, or until it is stopped, and prints how many answers came and how long the
+// longest wait for one was, failed tries included. In a pod it trusts the cluster's authority.
+func probe(ctx context.Context, args []string, out io.Writer) error {
+	fs := flags("probe")
+	during := fs.Duration("for", time.Minute, "")
+	timeout := fs.Duration("timeout", time.Second, "")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+		return errUsage
+	}
+	client := &http.Client{}
+	if ca, err := os.ReadFile(serviceAccount + "ca.crt"); err == nil {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(ca)
+		client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, *during)
+	defer cancel()
+	var answers, failures int
+	var longest time.Duration
+	began := time.Now()
+	for ctx.Err() == nil {
+		if _, err := fetch(ctx, client, fs.Arg(0), *timeout); err != nil {
+			failures++
+			continue
+		}
+		answers++
+		now := time.Now()
+		longest, began = max(longest, now.Sub(began)), now
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryPause / 4):
+		}
+	}
+	_, err := fmt.Fprintf(out, "%d answers, %d failures, longest wait %s\n", answers, failures, max(longest, time.Since(began)).Round(time.Millisecond))
+	return err
 }
 
 // send prints the answer to one UDP packet.

@@ -2,6 +2,7 @@
 //
 //	serve [-http ADDR] [-udp ADDR]      answer over HTTP and UDP until a signal comes
 //	get [-timeout D] [-retry D] URL     print the body of an HTTP answer
+//	probe [-for D] [-timeout D] URL     ask again and again, each time on a new connection; print how long anybody waited
 //	send [-timeout D] ADDR TEXT         send a UDP packet and print the answer
 //	lookup [-timeout D] NAME            print the name's addresses, sorted
 //	reverse [-timeout D] IP             print the address's names, sorted
@@ -62,6 +63,8 @@ func command(ctx context.Context, args []string, out io.Writer) error {
 		return serve(ctx, args, out)
 	case "get":
 		return get(ctx, args, out)
+	case "probe":
+		return probe(ctx, args, out)
 	case "send":
 		return send(ctx, args, out)
 	case "lookup", "reverse":

@@ -27,6 +27,7 @@ func TestVerbs(t *testing.T) {
 		{"get " + server.URL + "/delay/2h", "", "400"},
 		{"get " + server.URL + "/status/503", "", "503"},
 		{"get", "", "wrong arguments"},
+		{"probe", "", "wrong arguments"},
 		{"lookup 127.0.0.1", "127.0.0.1\n", ""},
 		{"cat " + file, "text", ""},
 		{"cat " + file + "x", "", "no such file"},
@@ -79,5 +80,17 @@ func TestServeAnswersUntilItIsStopped(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("serve ended with %v", err)
+	}
+}
+
+func TestProbeSaysHowLongItWaited(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(handler("me"))
+	t.Cleanup(server.Close)
+	for url, want := range map[string]string{server.URL + "/": " 0 failures", server.URL + "/status/503": "0 answers, "} {
+		var out bytes.Buffer
+		if err := command(t.Context(), []string{"probe", "-for", "100ms", url}, &out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("probe %s: %q, %v, want %q", url, out.String(), err, want)
+		}
 	}
 }
