@@ -74,6 +74,7 @@ func TestCluster(t *testing.T) {
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a control-plane node leaves and comes back", func(t *testing.T) { comesBack(t, m[0], m[2], "n3") })
+	t.Run("a leave and a join whose parties are killed", func(t *testing.T) { killedOnBothSides(t, m[:3], "n3") })
 	t.Run("a dead node is removed", func(t *testing.T) {
 		m[3].run("mk", "stop")
 		if out, err := m[0].try(time.Minute, "mk", "remove-node", "n9", "--force"); err == nil {
@@ -110,17 +111,7 @@ func refused(t *testing.T, m *machine, words []string) {
 // The same words go on from there, with the same token.
 func joinKilled(t *testing.T, m *machine, words []string) {
 	t.Helper()
-	done := func(step string) bool {
-		files, _ := filepath.Glob(filepath.Join(m.Root, "var/journal/*/operation.json"))
-		for _, f := range files {
-			data, err := os.ReadFile(f)
-			if err == nil && strings.Contains(string(data), `"name": "`+step+`"`) {
-				return true
-			}
-		}
-		return false
-	}
-	for _, step := range []string{"find out name and addresses", "ask to join", "install the plugins", "take over the cluster's keys", "become a member", "start the services"} {
+	for _, step := range joinSteps() {
 		cmd := m.Command(t.Context(), "mk", words...)
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said
@@ -128,7 +119,7 @@ func joinKilled(t *testing.T, m *machine, words []string) {
 			t.Fatal(err)
 		}
 		m.eventually(2*time.Minute, func() error {
-			if !done(step) {
+			if !m.stepDone("join", step) {
 				return fmt.Errorf("mk join is not at the end of %q", step)
 			}
 			return nil

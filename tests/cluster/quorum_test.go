@@ -60,7 +60,7 @@ metadata: {name: probe}
 spec:
   nodeName: n5
   restartPolicy: Never
-  containers: [{name: probe, image: "mk.test/tools:1.0.0", args: [probe, -for, 60s, "https://kubernetes.default.svc.cluster.local/version"]}]
+  containers: [{name: probe, image: "mk.test/tools:1.0.0", args: [probe, -for, 60s, "https://$(KUBERNETES_SERVICE_HOST)/version"]}]
 `
 
 // killEverything kills all processes of a machine: the daemon, the services,

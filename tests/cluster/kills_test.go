@@ -1,0 +1,174 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// steps of long work on a node, as its journal names them.
+func joinSteps() []string {
+	return []string{"find out name and addresses", "ask to join", "install the plugins", "take over the cluster's keys", "become a member", "start the services"}
+}
+
+func leaveSteps() []string {
+	return []string{"look at the cluster", "drain the node", "leave the datastore", "tell the cluster"}
+}
+
+// stepDone reports whether the newest operation of a node is past a step.
+func (m *machine) stepDone(verb, step string) bool {
+	files, _ := filepath.Glob(filepath.Join(m.Root, "var/journal/*/operation.json"))
+	newest, text := -1, ""
+	for _, f := range files {
+		number, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if data, readErr := os.ReadFile(f); err == nil && readErr == nil && number > newest {
+			newest, text = number, string(data)
+		}
+	}
+	return strings.Contains(text, `"verb": "`+verb+`"`) && strings.Contains(text, `"name": "`+step+`"`)
+}
+
+// atSteps runs mk, again and again until it succeeds. Each time that one of
+// the steps is done the first time, it does something to whoever works.
+func (m *machine) atSteps(steps []string, do func(step string, mk *exec.Cmd), words ...string) {
+	m.t.Helper()
+	next := 0
+	for range 3 * (1 + len(steps)) {
+		cmd := m.Command(m.t.Context(), "mk", words...)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Start(); err != nil {
+			m.t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		var err error
+		tick := time.NewTicker(5 * time.Millisecond)
+		for running := true; running; {
+			select {
+			case err = <-ended:
+				running = false
+			case <-tick.C:
+				if next < len(steps) && m.stepDone(words[0], steps[next]) {
+					do(steps[next], cmd)
+					next++
+				}
+			}
+		}
+		tick.Stop()
+		if err == nil {
+			if next < len(steps) {
+				m.t.Errorf("mk %s came to its end before %q was seen to be done", words[0], steps[next])
+			}
+			return
+		}
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 {
+			m.t.Logf("mk %s ended with %d: %s", words[0], exit.ExitCode(), said.String())
+		}
+	}
+	m.t.Fatalf("mk %s does not come to its end", strings.Join(words, " "))
+}
+
+// killedOnBothSides has a control-plane node leave and join while mk itself,
+// the agent that serves it, or the leader of the datastore are killed behind
+// every step. The same words bring it to its end, with the same token, and
+// nothing half done is left.
+func killedOnBothSides(t *testing.T, members []*machine, name string) {
+	server, m := members[0], members[len(members)-1]
+	self := func(_ string, mk *exec.Cmd) { // nsenter has become mk: the pid is its own
+		if err := mk.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Error(err)
+		}
+	}
+	agent := func(string, *exec.Cmd) {
+		signal(t, parent(t, server.pid("kubelite")), syscall.SIGKILL)
+		server.run("mk", "start") // takes over what the daemon left running
+	}
+	leader := func(string, *exec.Cmd) { signal(t, leaderOf(t, members).pid("etcd"), syscall.SIGKILL) }
+	for _, c := range []struct {
+		who         string
+		leave, join func(string, *exec.Cmd)
+	}{{"mk itself", self, self}, {"the serving agent", agent, agent}, {"the leader", leader, leader}} {
+		began := time.Now()
+		m.atSteps(leaveSteps(), c.leave, "leave")
+		nothingLeft(t, m)
+		wholeCluster(t, server, 4, 2)
+		m.atSteps(joinSteps(), c.join, "join", server.invite(), "--name", name)
+		wholeCluster(t, server, 5, 3)
+		t.Logf("left and joined in %s while %s was killed behind every step", round(time.Since(began)), c.who)
+	}
+}
+
+// leaderOf is the machine whose etcd leads.
+func leaderOf(t *testing.T, members []*machine) *machine {
+	t.Helper()
+	var found *machine
+	members[0].eventually(time.Minute, func() error {
+		for _, m := range members {
+			if !m.Started() {
+				continue
+			}
+			for _, d := range datastoreMembers(m) {
+				for _, x := range members {
+					if d.Leader && strings.Contains(d.PeerAddress, x.Address+":") {
+						found = x
+						return nil
+					}
+				}
+			}
+		}
+		return errors.New("nobody leads the datastore")
+	})
+	return found
+}
+
+type datastoreMember struct {
+	Name        string `json:"name"`
+	PeerAddress string `json:"peerAddress"`
+	Role        string `json:"role"`
+	Leader      bool   `json:"leader"`
+}
+
+func datastoreMembers(m *machine) []datastoreMember {
+	out, err := m.try(20*time.Second, "mk", "datastore", "status", "-o", "json")
+	if err != nil {
+		return nil
+	}
+	var list struct {
+		Members []datastoreMember `json:"members"`
+	}
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		return nil
+	}
+	return list.Members
+}
+
+// wholeCluster waits until that many nodes are Ready, and wants so many voting
+// members of the datastore and nobody else in it.
+func wholeCluster(t *testing.T, m *machine, nodes, voters int) {
+	t.Helper()
+	nodesReady(t, m, nodes)
+	m.eventually(time.Minute, func() error {
+		all := datastoreMembers(m)
+		for _, d := range all {
+			if d.Role != "voter" {
+				return fmt.Errorf("a member does not vote: %+v", d)
+			}
+		}
+		if len(all) != voters {
+			return fmt.Errorf("the datastore has the members %+v", all)
+		}
+		return nil
+	})
+}
