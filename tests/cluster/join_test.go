@@ -75,6 +75,7 @@ func TestCluster(t *testing.T) {
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a control-plane node leaves and comes back", func(t *testing.T) { comesBack(t, m[0], m[2], "n3") })
 	t.Run("a leave and a join whose parties are killed", func(t *testing.T) { killedOnBothSides(t, m[:3], "n3") })
+	t.Run("a worker's leave and join, killed at every record", func(t *testing.T) { killedAtRecords(t, m[0], m[4], "n5") })
 	t.Run("a dead node is removed", func(t *testing.T) {
 		m[3].run("mk", "stop")
 		if out, err := m[0].try(time.Minute, "mk", "remove-node", "n9", "--force"); err == nil {

@@ -92,7 +92,7 @@ func killedOnBothSides(t *testing.T, members []*machine, name string) {
 		}
 	}
 	agent := func(string, *exec.Cmd) {
-		signal(t, parent(t, server.pid("kubelite")), syscall.SIGKILL)
+		signal(t, server.daemon(), syscall.SIGKILL)
 		server.run("mk", "start") // takes over what the daemon left running
 	}
 	leader := func(string, *exec.Cmd) { signal(t, leaderOf(t, members).pid("etcd"), syscall.SIGKILL) }
@@ -108,6 +108,59 @@ func killedOnBothSides(t *testing.T, members []*machine, name string) {
 		wholeCluster(t, server, 5, 3)
 		t.Logf("left and joined in %s while %s was killed behind every step", round(time.Since(began)), c.who)
 	}
+}
+
+// killedAtRecords has a worker leave and join while mk kills itself behind the
+// records of its journal; with MK_CHAOS before and behind each of them. Every
+// second join that was killed is given up: its token is as good as before.
+func killedAtRecords(t *testing.T, server, m *machine, name string) {
+	m.Program = filepath.Join(crashable(t), "bin/mk")
+	join := func() []string { return []string{"join", server.invite("--worker"), "--worker", "--name", name} }
+	leavePoints := m.points("leave")
+	joinPoints := m.points(join()...)
+	began := time.Now()
+	for i := range max(len(leavePoints), len(joinPoints)) {
+		at := leavePoints[i%len(leavePoints)]
+		if err := m.kill(t.Context(), at, "leave"); err != nil {
+			t.Fatalf("mk leave, killed %s: %v", at, err)
+		}
+		if m.Started() {
+			m.run("mk", "leave")
+		}
+		nothingLeft(t, m)
+		nodesReady(t, server, 4)
+		words := join()
+		at = joinPoints[i%len(joinPoints)]
+		if err := m.kill(t.Context(), at, words...); err != nil {
+			t.Fatalf("mk join, killed %s: %v", at, err)
+		}
+		if err := m.secrets(); err != nil {
+			t.Errorf("mk join, killed %s: %v", at, err)
+		}
+		if i%2 == 1 && i < len(joinPoints)-3 {
+			m.run("mk", "leave")
+			nothingLeft(t, m)
+			nodesReady(t, server, 4)
+		}
+		m.run("mk", words...)
+		nodesReady(t, server, 5)
+	}
+	t.Logf("killed a worker's leave at %d records and its join at %d in %s", len(leavePoints), len(joinPoints), round(time.Since(began)))
+}
+
+// daemon is the process that keeps the services up and answers other nodes.
+func (m *machine) daemon() int {
+	m.t.Helper()
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range all {
+		data, err := os.ReadFile(f)
+		if err == nil && string(data) == "mk\x00--root="+m.Root+"\x00daemon\x00" {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+			return pid
+		}
+	}
+	m.t.Fatal("no daemon runs")
+	return 0
 }
 
 // leaderOf is the machine whose etcd leads.
