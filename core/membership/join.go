@@ -38,8 +38,9 @@ type JoinOptions struct {
 	Token string `json:"-"`
 }
 
-// commitLimit is how long the cluster may take to hear that a node is Ready.
-const commitLimit = 2 * time.Minute
+// silenceLimit is how long the serving node may be silent in the middle of a
+// join: its agent may start again.
+const silenceLimit = 2 * time.Minute
 
 // The joiner's own files of a join under way; they go when it ends.
 const (
@@ -309,15 +310,5 @@ func (j *join) ready(ctx context.Context) error { return j.n.AwaitNode(ctx) }
 // commit tells the cluster that the node is Ready. An answer that is lost is
 // asked for again: what succeeded is not to be taken back.
 func (j *join) commit(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, commitLimit)
-	defer cancel()
-	for {
-		err := j.client.Call(ctx, peer.CommitPath, peer.Ref{Operation: j.r.Record.ID}, nil)
-		if err == nil || !errors.Is(err, peer.Unreachable) {
-			return err
-		}
-		if j.r.Wait(ctx, &plugin.NotYet{RetryAfter: time.Second, WaitingFor: err.Error()}) != nil {
-			return err
-		}
-	}
+	return j.client.Call(ctx, peer.CommitPath, peer.Ref{Operation: j.r.Record.ID}, nil)
 }

@@ -26,6 +26,13 @@ func (j *join) connect() error {
 	if err := root.Mkdir(joinFolder, node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
 		return err
 	}
+	private := node.Perm{Mode: 0o600, UID: -1, GID: -1}
+	if _, err := root.Lstat(joinArgs); errors.Is(err, fs.ErrNotExist) {
+		if err := j.noteArgs(private); err != nil {
+			return err
+		}
+	}
+	// A key may be there of a join that the cluster still holds a token for.
 	if _, err := root.Lstat(joinCert); errors.Is(err, fs.ErrNotExist) {
 		key, keyPEM, err := pki.NewKey(pki.ECDSAP256)
 		if err != nil {
@@ -33,10 +40,6 @@ func (j *join) connect() error {
 		}
 		cert, err := pki.SelfSigned(key, "mk joiner", j.n.Now())
 		if err != nil {
-			return err
-		}
-		private := node.Perm{Mode: 0o600, UID: -1, GID: -1}
-		if err := j.noteArgs(private); err != nil {
 			return err
 		}
 		if err := errors.Join(root.WriteFile(joinKey, keyPEM, private), root.WriteFile(joinCert, cert, private)); err != nil {
@@ -47,13 +50,15 @@ func (j *join) connect() error {
 	if err != nil {
 		return fmt.Errorf("read this node's key for the join: %w", err)
 	}
-	j.client = peer.New(j.o.Server, peer.Options{Fingerprint: j.o.Fingerprint, Insecure: j.o.SkipVerify, Client: &pair})
 	data, err := root.ReadFile(joinBegun)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	begun := err == nil
+	j.client = peer.New(j.o.Server, peer.Options{Fingerprint: j.o.Fingerprint, Insecure: j.o.SkipVerify, Client: &pair,
+		Patience: silenceLimit, Met: begun, Waiting: func(err error) { j.n.detail(err.Error()) }})
+	if !begun {
+		return nil
 	}
 	j.begun = &peer.Begun{}
 	if err := json.Unmarshal(data, j.begun); err != nil {
@@ -230,9 +235,15 @@ func (j *join) undo(ctx context.Context) error {
 	defer cancel()
 	j.n.detail("take the join back")
 	var errs []error
-	if j.begun != nil {
-		if err := j.client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, nil); err != nil {
-			// What is there ends by itself with its lease.
+	untold := false
+	if j.begun != nil || j.client.Met() {
+		tell, cancel := context.WithTimeout(ctx, 20*time.Second)
+		err := j.client.Call(tell, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, nil)
+		cancel()
+		if err != nil {
+			// What is there ends by itself with its lease. Until then the token
+			// is good for this key alone: it stays for the next try.
+			untold = true
 			j.n.detail(fmt.Sprintf("the cluster was not told: %v", err))
 		}
 	}
@@ -241,7 +252,11 @@ func (j *join) undo(ctx context.Context) error {
 	}
 	errs = append(errs, j.dropArgs(), j.dropPlugins())
 	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
-	for _, name := range []string{joinFolder, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"} {
+	gone := []string{joinFolder, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"}
+	if untold {
+		gone = append([]string{joinBegun, joinSealed, joinArgs, joinList}, gone[1:]...)
+	}
+	for _, name := range gone {
 		errs = append(errs, j.n.Root.RemoveAll(name))
 	}
 	return errors.Join(errs...)

@@ -121,3 +121,7 @@ func committed(all []*cluster.Member, who Caller, operation string) *cluster.Mem
 // takes. Whoever gives up gives it back; who dies has it given back with the
 // rest, when joinLease has ended.
 const tokenLease = time.Hour
+
+// firstLease is how long it is held until the join is noted: longer than a
+// joiner is silent between two tries. Nobody would give it back.
+const firstLease = 2 * time.Minute

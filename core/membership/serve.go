@@ -68,16 +68,21 @@ func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Be
 	if err != nil {
 		return nil, err
 	}
-	held, err := t.Reserve(ctx, tokens.ReserveRequest{
-		Call: plugin.Call{OperationID: b.Operation + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: tokenLease,
+	claim := tokens.ReserveRequest{
+		Call: plugin.Call{OperationID: b.Operation + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: firstLease,
 		Claimant: tokens.Claimant{KeyFingerprint: who.Key, Name: b.Name, Address: b.Address},
-	})
+	}
+	held, err := t.Reserve(ctx, claim)
 	if err != nil {
 		return nil, n.tokenProblem(ctx, err, b.Token)
 	}
 	var begun *peer.Begun
 	if err = within(b, held); err == nil {
 		begun, err = n.admit(ctx, store, who, b, held)
+	}
+	if err == nil && begun.NotYet == nil {
+		claim.Call.OperationID, claim.Lease = b.Operation+"/hold", tokenLease
+		held, err = t.Reserve(ctx, claim)
 	}
 	if err == nil {
 		return begun, nil

@@ -21,8 +21,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mk8s.io/mk/sdk/plugin"
@@ -35,6 +37,7 @@ const (
 	maxBodyOfProblem = 64 << 10
 	dialLimit        = 5 * time.Second
 	callLimit        = 2 * time.Minute
+	repeatAfter      = 500 * time.Millisecond
 )
 
 // Reasons that only this package's errors have.
@@ -54,12 +57,21 @@ type Options struct {
 	Client      *tls.Certificate
 	// Dial connects; nil means over the network as it is here.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Patience is how long a server that was met before may be silent: it may
+	// start again. Requests are repeated meanwhile, so they must be ones that
+	// can be. Waiting hears why.
+	Patience time.Duration
+	Met      bool // by an earlier process
+	Waiting  func(error)
 }
 
 // Client speaks to one agent.
 type Client struct {
-	base string
-	http *http.Client
+	base     string
+	http     *http.Client
+	met      atomic.Bool // a connection came about, and so may have what was sent
+	patience time.Duration
+	waiting  func(error)
 }
 
 // New prepares a client of the agent at host:port. It does not dial.
@@ -77,7 +89,7 @@ func New(address string, o Options) *Client {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialLimit}).DialContext
 	}
-	return &Client{base: "https://" + address, http: &http.Client{
+	c := &Client{base: "https://" + address, patience: o.Patience, waiting: o.Waiting, http: &http.Client{
 		Timeout: callLimit,
 		Transport: &http.Transport{
 			DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: true,
@@ -85,6 +97,8 @@ func New(address string, o Options) *Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("an agent redirects nobody") },
 	}}
+	c.met.Store(o.Met)
+	return c
 }
 
 // WrongServerError says whose key was expected and whose was found.
@@ -119,6 +133,9 @@ func Fingerprint(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return hex.EncodeToString(sum[:])
 }
+
+// Met reports whether the server may have got anything.
+func (c *Client) Met() bool { return c.met.Load() }
 
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
@@ -162,8 +179,28 @@ type Answer struct {
 	Body    []byte
 }
 
-// Raw sends a request as it is.
+// Raw sends a request as it is, and again while a server that was met is
+// silent and there is patience.
 func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
+	for until := time.Now().Add(c.patience); ; {
+		a, err := c.once(ctx, r)
+		if !errors.Is(err, Unreachable) || !c.Met() || time.Now().After(until) {
+			return a, err
+		}
+		if c.waiting != nil {
+			c.waiting(err)
+		}
+		select {
+		case <-time.After(repeatAfter):
+		case <-ctx.Done():
+			return a, err
+		}
+	}
+}
+
+func (c *Client) once(ctx context.Context, r Request) (*Answer, error) {
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { c.met.Store(true) }}
+	ctx = httptrace.WithClientTrace(ctx, trace)
 	req, err := http.NewRequestWithContext(ctx, r.Method, c.base+r.Path, bytes.NewReader(r.Body))
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", c.base+r.Path, err)

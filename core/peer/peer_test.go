@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -81,5 +82,28 @@ func TestNobodyThereIsSaidSo(t *testing.T) {
 	defer c.Close()
 	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); !errors.Is(err, Unreachable) || !strings.Contains(err.Error(), address) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestASilenceOfWhoWasMetIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	address, fingerprint := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked < 3 {
+			panic(http.ErrAbortHandler) // as one that is killed
+		}
+		_, _ = w.Write([]byte("{}"))
+	})
+	var heard []error
+	c := New(address, Options{Fingerprint: fingerprint, Patience: time.Minute, Waiting: func(err error) { heard = append(heard, err) }})
+	defer c.Close()
+	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); err != nil || asked != 3 || len(heard) != 2 {
+		t.Errorf("asked %d times, heard %v: %v", asked, heard, err)
+	}
+	never := New("127.0.0.1:1", Options{Insecure: true, Patience: time.Minute})
+	defer never.Close()
+	began := time.Now()
+	if err := never.Call(t.Context(), BeginPath, Begin{}, nil); !errors.Is(err, Unreachable) || never.Met() || time.Since(began) > 20*time.Second {
+		t.Errorf("one that was never met: %v after %s", err, time.Since(began))
 	}
 }
