@@ -30,6 +30,8 @@ const (
 	readLimit     = 30 * time.Second
 	requestLimit  = 3 * time.Minute
 	shutdownLimit = 5 * time.Second
+	// nodeRetry is how soon a node that was not there is looked for.
+	nodeRetry = 500 * time.Millisecond
 )
 
 // serve answers other nodes until ctx ends.
@@ -38,6 +40,12 @@ func (o Options) serve(ctx context.Context) {
 		err := o.listen(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, operation.ErrNoNode) { // a start or a join is under way
+			if !sleep(ctx, nodeRetry) {
+				return
+			}
+			continue
 		}
 		if err != nil {
 			o.Log.Error("does not listen for other nodes, tried again", "error", err.Error(), "in", requestRetry.String())
@@ -65,9 +73,6 @@ func (o Options) listen(ctx context.Context) error {
 		bind, err = n.AgentBind()
 		return err
 	})
-	if errors.Is(err, operation.ErrNoNode) {
-		return nil // there will be one
-	}
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -145,7 +147,28 @@ func (j *join) run(ctx context.Context) error {
 		}
 	}
 	j.n.Record.ClusterID = j.begun.ClusterID
-	return errors.Join(j.n.Root.SaveRecord(j.n.Record), j.n.Root.RemoveAll(joinFolder))
+	if err := errors.Join(j.n.Root.SaveRecord(j.n.Record), j.n.Root.RemoveAll(joinFolder)); err != nil {
+		return err
+	}
+	j.awaitAgent(ctx)
+	return nil
+}
+
+// awaitAgent waits until this node's agent answers others: the next joiner
+// looks for it. It is no part of what was promised, and so no error.
+func (j *join) awaitAgent(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(j.n.Record.Address, strconv.Itoa(j.n.Record.Network.AgentPort)))
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		if j.r.Wait(ctx, &plugin.NotYet{RetryAfter: 100 * time.Millisecond, WaitingFor: "this node's agent"}) != nil {
+			return
+		}
+	}
 }
 
 // remember makes what the cluster said known to who issues certificates.
