@@ -72,7 +72,12 @@ type join struct {
 // interrupted is gone on with; one that fails before the node votes leaves
 // both sides as they were.
 func (n Node) Join(ctx context.Context, o JoinOptions) error {
-	if n.Record != nil && n.Record.ClusterID != "" {
+	open, err := n.Journal.Open()
+	if err != nil {
+		return err
+	}
+	member := n.Record != nil && n.Record.ClusterID != ""
+	if member && (open == nil || open.Verb != "join") {
 		return errMember()
 	}
 	r, err := n.Journal.Begin(ctx, "join", o)
@@ -82,12 +87,17 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if err := sameJoin(r.Record, o); err != nil {
 		return errors.Join(err, r.Release())
 	}
-	j := &join{n: n, r: r, o: o}
-	err = j.run(ctx)
-	if err != nil && ctx.Err() == nil && !r.Record.Forward {
-		err = errors.Join(err, j.undo(ctx))
+	if !member { // else it was killed right before its end
+		j := &join{n: n, r: r, o: o}
+		err = j.run(ctx)
+		if err != nil && ctx.Err() == nil && !r.Record.Forward {
+			err = errors.Join(err, j.undo(ctx))
+		}
 	}
-	return r.End(ctx, err)
+	if err := r.End(ctx, err); err != nil {
+		return err
+	}
+	return n.Root.RemoveAll(joinFolder)
 }
 
 // sameJoin refuses to go on with a join that was begun in another way.
@@ -147,7 +157,7 @@ func (j *join) run(ctx context.Context) error {
 		}
 	}
 	j.n.Record.ClusterID = j.begun.ClusterID
-	if err := errors.Join(j.n.Root.SaveRecord(j.n.Record), j.n.Root.RemoveAll(joinFolder)); err != nil {
+	if err := j.n.Root.SaveRecord(j.n.Record); err != nil {
 		return err
 	}
 	j.awaitAgent(ctx)
