@@ -36,7 +36,7 @@ func killedUnderWriters(t *testing.T, members []*machine) {
 	h := newHistory(t, members)
 	members[0].apply(probe)
 	members[0].kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/probe", "--timeout=60s")
-	h.start(5)
+	h.start(t.Context(), 5)
 	for victim, m := range members {
 		h.without(victim)
 		began := time.Now()
@@ -187,8 +187,8 @@ func dialInside(ctx context.Context, namespace, network, address string) (net.Co
 }
 
 // start has the writers begin.
-func (h *history) start(writers int) {
-	ctx, stop := context.WithCancel(context.Background())
+func (h *history) start(ctx context.Context, writers int) {
+	ctx, stop := context.WithCancel(ctx)
 	h.began, h.stop = time.Now(), stop
 	h.victim.Store(-1)
 	for w := range writers {
