@@ -115,6 +115,7 @@ func killedOnBothSides(t *testing.T, members []*machine, name string) {
 // second join that was killed is given up: its token is as good as before.
 func killedAtRecords(t *testing.T, server, m *machine, name string) {
 	m.Program = filepath.Join(crashable(t), "bin/mk")
+	defer func() { m.Program = "" }() // it goes before the machine does
 	join := func() []string { return []string{"join", server.invite("--worker"), "--worker", "--name", name} }
 	leavePoints := m.points("leave")
 	joinPoints := m.points(join()...)
