@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -57,26 +58,22 @@ func (n Node) GuestJoin(ctx context.Context, who Caller, j microk8s.Join) (*micr
 		return nil, err
 	}
 	who.Key = guestKey(b.Name, who.Address)
-	store, all, err := n.records(ctx)
+	store, err := n.Store()
 	if err != nil {
 		return nil, err
-	}
-	for _, m := range all {
-		if m.Key == who.Key && m.State == cluster.Joining {
-			b.Operation = m.Operation // it tries again
-		}
 	}
 	t, _, err := n.Plugins.Tokens(ctx)
 	if err != nil {
 		return nil, err
 	}
 	held, err := t.Reserve(ctx, tokens.ReserveRequest{
-		Call: plugin.Call{OperationID: b.Operation + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: tokenLease,
+		Call: plugin.Call{OperationID: node.NewID() + "/reserve"}, Token: b.Token, Purpose: tokens.Join, Lease: tokenLease,
 		Claimant: tokens.Claimant{Name: b.Name, Address: b.Address},
 	})
 	if err != nil {
 		return nil, badToken(err)
 	}
+	b.Operation = guestOperation(held.ID)
 	var begun *peer.Begun
 	if err = within(b, held); err == nil {
 		begun, err = n.admit(ctx, store, who, b, held)
@@ -97,6 +94,13 @@ func (n Node) GuestJoin(ctx context.Context, who Caller, j microk8s.Join) (*micr
 	return nil, errors.Join(err, t.Release(release, plugin.Call{OperationID: b.Operation + "/release"}, held.ID))
 }
 
+// guestOperation is the join that a reservation is for: a guest that tries
+// again has the same reservation, and names no join of its own.
+func guestOperation(reservation string) string {
+	sum := sha256.Sum256([]byte("microk8s join " + reservation))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
 // badToken hides from a stranger what is wrong with a token.
 func badToken(err error) error {
 	e, ok := errors.AsType[*plugin.Error](err)
@@ -113,7 +117,7 @@ func badToken(err error) error {
 // guestBegin holds a joiner to what can be said without its token.
 func (n Node) guestBegin(who Caller, j microk8s.Join) (peer.Begin, error) {
 	b := peer.Begin{
-		Operation: node.NewID(), Token: j.Token, Name: strings.ToLower(j.Hostname), Role: plugin.RoleWorker,
+		Token: j.Token, Name: strings.ToLower(j.Hostname), Role: plugin.RoleWorker,
 		Address: who.Address.String(), Addresses: []string{who.Address.String()}, Now: n.Now(),
 	}
 	if err := n.guestsWelcome(); err != nil {

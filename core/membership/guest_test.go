@@ -118,3 +118,12 @@ func TestAGuestsKeyIsNoFingerprint(t *testing.T) {
 		t.Error(key)
 	}
 }
+
+// A person who decides about a guest decides about the next try as well.
+func TestAGuestTriesTheSameJoinAgain(t *testing.T) {
+	t.Parallel()
+	one := guestOperation("t.1")
+	if one != guestOperation("t.1") || one == guestOperation("t.2") || !node.ValidID(one) {
+		t.Error(one)
+	}
+}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -70,6 +71,26 @@ func TestAnAnswerIsBounded(t *testing.T) {
 	}
 	if _, err := c.Raw(t.Context(), Request{Method: http.MethodGet, Path: "/", Max: 2000}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestMuchIsSentAsItComes(t *testing.T) {
+	t.Parallel()
+	got := 0
+	address, fingerprint := agent(t, func(w http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		if got = len(data); err != nil || got != maxAnswer+1 {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"error":{"reason":"NOT_POSSIBLE","message":"no room"}}`))
+		}
+	})
+	c := New(address, Options{Fingerprint: fingerprint})
+	defer c.Close()
+	if err := c.Send(t.Context(), ImagesPath, strings.NewReader(strings.Repeat("x", maxAnswer+1))); err != nil {
+		t.Errorf("%d bytes arrive: %v", got, err)
+	}
+	if err := c.Send(t.Context(), ImagesPath, strings.NewReader("x")); !errors.Is(err, plugin.NotPossible) {
+		t.Errorf("why it is not taken: %v", err)
 	}
 }
 
