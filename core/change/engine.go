@@ -28,7 +28,7 @@ type File struct {
 // Paths below certs/ switch together, as one generation of that folder.
 type Issuer interface {
 	Issue(ctx context.Context, operationID string, wanted []changeset.IssueCertificate) ([]File, error)
-	Trust(authority string, bundle []byte) ([]File, error)
+	Trust(a changeset.SetTrust) ([]File, error)
 	// Promise says which files IssueCertificate or SetTrust would write, and, in
 	// words, what into them. It asks nobody.
 	Promise(a changeset.Action) (paths []string, what string, err error)
@@ -117,7 +117,7 @@ func (e *Engine) prepare(ctx context.Context, operationID string, cs changeset.C
 			}
 			wanted = append(wanted, *a)
 		case *changeset.SetTrust:
-			files, err := e.Issuer.Trust(a.Authority, a.Bundle)
+			files, err := e.Issuer.Trust(*a)
 			if err != nil {
 				return nil, fmt.Errorf("trust of %s: %w", a.Authority, err)
 			}

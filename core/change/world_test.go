@@ -269,8 +269,8 @@ func (stubIssuer) Issue(_ context.Context, id string, wanted []changeset.IssueCe
 
 func (stubIssuer) Promise(changeset.Action) ([]string, string, error) { return nil, "", nil }
 
-func (stubIssuer) Trust(authority string, bundle []byte) ([]File, error) {
-	return []File{{Path: "certs/" + authority + ".crt", Content: bundle, Mode: 0o644}}, nil
+func (stubIssuer) Trust(a changeset.SetTrust) ([]File, error) {
+	return []File{{Path: "certs/" + a.Authority + ".crt", Content: a.Bundle, Mode: 0o644}}, nil
 }
 
 // stubPlugins writes down what is active.

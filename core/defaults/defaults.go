@@ -208,6 +208,9 @@ func (n Node) flanneld() []Option {
 		opt("net-config-path", n.Root.Path("args/flannel-network-mgr-config")),
 		opt("subnet-file", n.Root.RunDir("subnet.env")),
 		opt("ip-masq", "true"),
+		// It looks at its iptables rules by starting iptables; every 5 seconds
+		// is what it does where nothing is said.
+		opt("iptables-resync", "600"),
 	}
 }
 

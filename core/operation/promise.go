@@ -51,32 +51,23 @@ func trustFiles(authority string) []string {
 	}[authority]
 }
 
-// Trust gives the files of an authority's bundle.
-func (i *Issuer) Trust(authority string, bundle []byte) ([]change.File, error) {
-	if _, err := pki.ParseBundle(bundle); err != nil {
-		return nil, err
+// Trust gives the files of an authority's bundles.
+func (i *Issuer) Trust(a changeset.SetTrust) ([]change.File, error) {
+	for _, bundle := range [][]byte{a.Bundle, a.Clients()} {
+		if _, err := pki.ParseBundle(bundle); err != nil {
+			return nil, err
+		}
 	}
-	switch authority {
+	switch a.Authority {
 	case certs.Kubernetes:
 		return []change.File{
-			{Path: kubernetesTrust, Content: bundle, Mode: 0o644},
-			{Path: clientTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644},
+			{Path: kubernetesTrust, Content: a.Bundle, Mode: 0o644},
+			{Path: clientTrust, Content: a.Clients(), Mode: 0o644},
 		}, nil
-	case certs.FrontProxy:
-		return []change.File{{Path: frontProxyTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
-	case certs.Datastore:
-		return []change.File{{Path: datastoreTrust, Content: i.clientBundle(authority, bundle), Mode: 0o644}}, nil
+	case certs.FrontProxy: // it has clients only
+		return []change.File{{Path: frontProxyTrust, Content: a.Clients(), Mode: 0o644}}, nil
+	case certs.Datastore: // its members are both
+		return []change.File{{Path: datastoreTrust, Content: a.Clients(), Mode: 0o644}}, nil
 	}
-	return nil, fmt.Errorf("authority %q is unknown", authority)
-}
-
-// clientBundle is what verifies clients, where the authority has said that it
-// differs from what verifies servers.
-func (i *Issuer) clientBundle(authority string, bundle []byte) []byte {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if a, ok := i.trust[authority]; ok && len(a.ClientBundle) > 0 {
-		return a.ClientBundle
-	}
-	return bundle
+	return nil, fmt.Errorf("authority %q is unknown", a.Authority)
 }

@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -261,7 +262,7 @@ func (n *Node) CommonFiles(ctx context.Context, authorities []string) ([]changes
 		if err != nil {
 			return nil, err
 		}
-		add(&changeset.SetTrust{Authority: name, Bundle: a.ServerBundle})
+		add(&changeset.SetTrust{Authority: name, Bundle: a.ServerBundle, ClientBundle: differing(a)})
 	}
 	if n.Record.Role == node.ControlPlane {
 		if err := n.addServerConf(add); err != nil {
@@ -278,6 +279,15 @@ func (n *Node) CommonFiles(ctx context.Context, authorities []string) ([]changes
 		add(&changeset.IssueCertificate{Profile: p})
 	}
 	return ops, nil
+}
+
+// differing is the bundle that verifies an authority's clients, where it is not
+// the one that verifies its servers.
+func differing(a certs.Authority) []byte {
+	if bytes.Equal(a.ClientBundle, a.ServerBundle) {
+		return nil
+	}
+	return a.ClientBundle
 }
 
 // NodeProfiles are the certificates that the core issues on a node; those of

@@ -74,6 +74,7 @@ func (a *IssueCertificate) check(l *list) {
 func (a *SetTrust) check(l *list) {
 	l.checkName("authority", a.Authority)
 	l.checkSize("bundle", a.Bundle)
+	l.checkSize("clientBundle", a.ClientBundle)
 	if len(a.Bundle) == 0 {
 		l.addf("bundle is empty")
 	}

@@ -175,9 +175,16 @@ func (b *Builder) IssueCertificate(profile string) *CertificateEntry {
 	return &CertificateEntry{Entry: b.Add(a), certificate: a}
 }
 
-// SetTrust sets the bundle that verifies an authority's certificates.
+// SetTrust sets the bundle that verifies an authority's certificates, of
+// servers and of clients.
 func (b *Builder) SetTrust(authority string, bundle []byte) *Entry {
 	return b.Add(&SetTrust{Authority: authority, Bundle: bundle})
+}
+
+// SetTrusts sets the two bundles of an authority whose clients are verified by
+// another than its servers are.
+func (b *Builder) SetTrusts(authority string, servers, clients []byte) *Entry {
+	return b.Add(&SetTrust{Authority: authority, Bundle: servers, ClientBundle: clients})
 }
 
 // ChangeMember changes the datastore's membership.

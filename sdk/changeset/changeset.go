@@ -117,10 +117,20 @@ type IssueCertificate struct {
 	Peer        string        `json:"peer,omitempty"` // a control-plane node's agent; empty asks the local issuer
 }
 
-// SetTrust sets the bundle that verifies an authority's certificates.
+// SetTrust sets the bundles that verify an authority's certificates.
 type SetTrust struct {
 	Authority string `json:"authority"`
-	Bundle    []byte `json:"bundle"` // PEM
+	Bundle    []byte `json:"bundle"` // verifies servers; PEM
+	// ClientBundle verifies clients; empty where Bundle does that, too.
+	ClientBundle []byte `json:"clientBundle,omitempty"`
+}
+
+// Clients is the bundle that verifies clients.
+func (a SetTrust) Clients() []byte {
+	if len(a.ClientBundle) > 0 {
+		return a.ClientBundle
+	}
+	return a.Bundle
 }
 
 // MemberAction is what is done to a datastore member.

@@ -49,16 +49,17 @@ func (a *IssueCertificate) UnmarshalJSON(b []byte) error {
 type trustForm struct {
 	Authority string  `json:"authority"`
 	Bundle    content `json:"bundle"`
+	Clients   content `json:"clientBundle,omitempty"`
 }
 
 // MarshalJSON writes the readable form.
-func (a SetTrust) MarshalJSON() ([]byte, error) { return encode(trustForm{a.Authority, a.Bundle}) }
+func (a SetTrust) MarshalJSON() ([]byte, error) { return encode(trustForm{a.Authority, a.Bundle, a.ClientBundle}) }
 
 // UnmarshalJSON reads it.
 func (a *SetTrust) UnmarshalJSON(b []byte) error {
 	var f trustForm
 	err := strict(b, &f)
-	*a = SetTrust{f.Authority, f.Bundle}
+	*a = SetTrust{f.Authority, f.Bundle, f.Clients}
 	return err
 }
 

@@ -79,7 +79,7 @@ func setClusterAction(m *pluginv1.Operation, action changeset.Action) (err error
 		m.Action = &pluginv1.Operation_IssueCertificate{IssueCertificate: &pluginv1.IssueCertificate{
 			Profile: a.Profile, DnsNames: a.DNSNames, IpAddresses: a.IPAddresses, Life: fromDuration(a.Life), Peer: a.Peer}}
 	case *changeset.SetTrust:
-		m.Action = &pluginv1.Operation_SetTrust{SetTrust: &pluginv1.SetTrust{Authority: a.Authority, Bundle: a.Bundle}}
+		m.Action = &pluginv1.Operation_SetTrust{SetTrust: &pluginv1.SetTrust{Authority: a.Authority, Bundle: a.Bundle, ClientBundle: a.ClientBundle}}
 	case *changeset.ChangeMember:
 		var to pluginv1.MemberAction
 		to, err = fromEnum(memberActions(), a.Action)
@@ -162,7 +162,9 @@ func toClusterAction(m *pluginv1.Operation) (changeset.Action, error) {
 		return &changeset.IssueCertificate{Profile: c.GetProfile(), DNSNames: c.GetDnsNames(),
 			IPAddresses: c.GetIpAddresses(), Life: life, Peer: c.GetPeer()}, err
 	case *pluginv1.Operation_SetTrust:
-		return &changeset.SetTrust{Authority: a.SetTrust.GetAuthority(), Bundle: a.SetTrust.GetBundle()}, nil
+		return &changeset.SetTrust{
+			Authority: a.SetTrust.GetAuthority(), Bundle: a.SetTrust.GetBundle(), ClientBundle: a.SetTrust.GetClientBundle(),
+		}, nil
 	case *pluginv1.Operation_ChangeMember:
 		c := a.ChangeMember
 		to, err := toEnum("member action", memberActions(), c.GetAction())

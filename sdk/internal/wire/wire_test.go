@@ -41,6 +41,7 @@ func operations() changeset.ChangeSet {
 		Start("s").Stop("s").Restart("s").Control("s", changeset.Enable).Control("s", changeset.Disable).
 		IssueCertificate("p").DNSNames("d").IPAddresses("10.0.0.1").Life(time.Hour).Peer("a:1").
 		SetTrust("kubernetes", []byte("PEM")).OnEveryNode().
+		SetTrusts("front-proxy", []byte("root"), []byte("intermediate")).
 		ChangeMember(changeset.AddLearner, "https://a:1", "n").
 		ChangeMember(changeset.Promote, "https://a:1", "").
 		ChangeMember(changeset.RemoveMember, "https://a:1", "").

@@ -1155,12 +1155,14 @@ func (x *IssueCertificate) GetPeer() string {
 	return ""
 }
 
-// SetTrust sets the bundle that verifies an authority's certificates.
+// SetTrust sets the bundles that verify an authority's certificates.
 type SetTrust struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Authority string                 `protobuf:"bytes,1,opt,name=authority,proto3" json:"authority,omitempty"`
-	// PEM.
-	Bundle        []byte `protobuf:"bytes,2,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// Verifies servers. PEM.
+	Bundle []byte `protobuf:"bytes,2,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// Verifies clients, where that is not the same. PEM.
+	ClientBundle  []byte `protobuf:"bytes,3,opt,name=client_bundle,json=clientBundle,proto3" json:"client_bundle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1205,6 +1207,13 @@ func (x *SetTrust) GetAuthority() string {
 func (x *SetTrust) GetBundle() []byte {
 	if x != nil {
 		return x.Bundle
+	}
+	return nil
+}
+
+func (x *SetTrust) GetClientBundle() []byte {
+	if x != nil {
+		return x.ClientBundle
 	}
 	return nil
 }
@@ -1764,10 +1773,11 @@ const file_mk_plugin_v1_changeset_proto_rawDesc = "" +
 	"\tdns_names\x18\x02 \x03(\tR\bdnsNames\x12!\n" +
 	"\fip_addresses\x18\x03 \x03(\tR\vipAddresses\x12-\n" +
 	"\x04life\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04life\x12\x12\n" +
-	"\x04peer\x18\x05 \x01(\tR\x04peer\"@\n" +
+	"\x04peer\x18\x05 \x01(\tR\x04peer\"e\n" +
 	"\bSetTrust\x12\x1c\n" +
 	"\tauthority\x18\x01 \x01(\tR\tauthority\x12\x16\n" +
-	"\x06bundle\x18\x02 \x01(\fR\x06bundle\"y\n" +
+	"\x06bundle\x18\x02 \x01(\fR\x06bundle\x12#\n" +
+	"\rclient_bundle\x18\x03 \x01(\fR\fclientBundle\"y\n" +
 	"\fChangeMember\x122\n" +
 	"\x06action\x18\x01 \x01(\x0e2\x1a.mk.plugin.v1.MemberActionR\x06action\x12!\n" +
 	"\fpeer_address\x18\x02 \x01(\tR\vpeerAddress\x12\x12\n" +
