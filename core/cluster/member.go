@@ -93,12 +93,31 @@ const (
 // ErrChanged says that someone else wrote the record meanwhile.
 var ErrChanged = errors.New("the node's record was changed by someone else")
 
+// documents is where the records are kept.
+type documents interface {
+	ReadDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error)
+	ListDocuments(ctx context.Context, kind kube.DocumentKind, namespace, selector string) ([]kube.Document, error)
+	WriteDocument(ctx context.Context, doc kube.Document) (kube.Document, error)
+	DeleteDocument(ctx context.Context, doc kube.Document) error
+}
+
 // Members reads and writes the records.
-type Members struct{ Client *kube.Client }
+type Members struct {
+	Client *kube.Client
+
+	docs documents // nil for Client
+}
+
+func (s Members) documents() documents {
+	if s.docs != nil {
+		return s.docs
+	}
+	return s.Client
+}
 
 // Get is the record of a node, or nil where there is none.
 func (s Members) Get(ctx context.Context, name string) (*Member, error) {
-	doc, err := s.Client.ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name)
+	doc, err := s.documents().ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name)
 	if kube.NotFound(err) {
 		return nil, nil
 	}
@@ -110,7 +129,7 @@ func (s Members) Get(ctx context.Context, name string) (*Member, error) {
 
 // List is every record, by name.
 func (s Members) List(ctx context.Context) ([]*Member, error) {
-	docs, err := s.Client.ListDocuments(ctx, kube.PlainDocument, kube.SystemNamespace, selector)
+	docs, err := s.documents().ListDocuments(ctx, kube.PlainDocument, kube.SystemNamespace, selector)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +162,7 @@ func (s Members) Put(ctx context.Context, m *Member) error {
 	if err != nil {
 		return fmt.Errorf("write the record of node %s: %w", m.Name, err)
 	}
-	doc, err := s.Client.WriteDocument(ctx, kube.Document{
+	doc, err := s.documents().WriteDocument(ctx, kube.Document{
 		Kind: kube.PlainDocument, Namespace: kube.SystemNamespace, Name: prefix + m.Name,
 		Labels: map[string]string{label: "node"}, Data: map[string][]byte{field: data}, Version: m.version,
 	})
@@ -160,7 +179,7 @@ func (s Members) Put(ctx context.Context, m *Member) error {
 // Delete removes a record that has not changed since it was read; one that is
 // gone is no error.
 func (s Members) Delete(ctx context.Context, m *Member) error {
-	err := s.Client.DeleteDocument(ctx, kube.Document{
+	err := s.documents().DeleteDocument(ctx, kube.Document{
 		Kind: kube.PlainDocument, Namespace: kube.SystemNamespace, Name: prefix + m.Name, Version: m.version,
 	})
 	if kube.Conflict(err) {

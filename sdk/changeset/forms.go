@@ -53,7 +53,9 @@ type trustForm struct {
 }
 
 // MarshalJSON writes the readable form.
-func (a SetTrust) MarshalJSON() ([]byte, error) { return encode(trustForm{a.Authority, a.Bundle, a.ClientBundle}) }
+func (a SetTrust) MarshalJSON() ([]byte, error) {
+	return encode(trustForm{a.Authority, a.Bundle, a.ClientBundle})
+}
 
 // UnmarshalJSON reads it.
 func (a *SetTrust) UnmarshalJSON(b []byte) error {

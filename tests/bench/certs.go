@@ -157,7 +157,7 @@ func makeIdentity(ctx context.Context, n *operation.Node) error {
 		if err != nil {
 			return err
 		}
-		files, err := n.Issuer.Trust(name, a.ServerBundle)
+		files, err := n.Issuer.Trust(changeset.SetTrust{Authority: name, Bundle: a.ServerBundle, ClientBundle: a.ClientBundle})
 		if err != nil {
 			return err
 		}
