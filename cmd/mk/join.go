@@ -32,6 +32,7 @@ func (s *session) join() *cli.Command {
 			&cli.StringSliceFlag{Name: "labels", Usage: "labels of the node: `KEY=VALUE,...`"},
 			&cli.StringSliceFlag{Name: "taints", Usage: "taints of the node: `KEY=VALUE:EFFECT,...`"},
 			&cli.StringFlag{Name: "zone", Usage: "the `ZONE` that the node stands in"},
+			&cli.BoolFlag{Name: "renew", Usage: "bring a worker back whose certificates have all ended: it keeps name and pods"},
 			&cli.BoolFlag{Name: "disable-at-boot", Usage: "do not start again with the machine"},
 		},
 		Action: func(c *cli.Context) error {
@@ -41,6 +42,9 @@ func (s *session) join() *cli.Command {
 			o, err := s.joinOptions(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool("renew") {
+				return s.renewJoin(c, o)
 			}
 			return s.doJoin(c, o)
 		},
@@ -122,6 +126,30 @@ func (s *session) doJoin(c *cli.Context, o membership.JoinOptions) error {
 	if err := joinClose(membership.Of(n).Join(ctx, o), n); err != nil {
 		return cannotJoin(err, "")
 	}
+	return s.showJoined(n, "joined as")
+}
+
+// renewJoin gives a worker new certificates in place of those that have ended.
+func (s *session) renewJoin(c *cli.Context, o membership.JoinOptions) error {
+	for _, flag := range []string{"name", "address", "labels", "taints", "zone", "controlplane"} {
+		if c.IsSet(flag) {
+			return usage("--renew keeps what the node is: leave out --%s", flag)
+		}
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	return s.open("join", func(n *operation.Node) error {
+		if s.global.dryRun {
+			return s.showPlan(&operation.Plan{Then: membership.RenewSteps()})
+		}
+		if err := membership.Of(n).RenewJoin(ctx, o); err != nil {
+			return cannotJoin(err, "")
+		}
+		return s.showJoined(n, "is back as")
+	})
+}
+
+func (s *session) showJoined(n *operation.Node, how string) error {
 	result := struct {
 		Node    string `json:"node"`
 		Address string `json:"address"`
@@ -129,7 +157,7 @@ func (s *session) doJoin(c *cli.Context, o membership.JoinOptions) error {
 		Ready   bool   `json:"ready"`
 	}{n.Record.Name, n.Record.Address, string(n.Record.Role), true}
 	return s.show(result, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s joined as a %s node at %s and is ready\n", result.Node, result.Role, result.Address)
+		_, err := fmt.Fprintf(w, "%s %s a %s node at %s and is ready\n", result.Node, how, result.Role, result.Address)
 		return err
 	})
 }

@@ -127,6 +127,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST "+peer.BeginPath, handle(s, membership.Node.BeginJoin))
 	mux.Handle("POST "+peer.SecretsPath, handle(s, membership.Node.JoinSecrets))
 	mux.Handle("POST "+peer.SignPath, handle(s, membership.Node.SignFor))
+	mux.Handle("POST "+peer.RenewPath, handle(s, membership.Node.RenewFor))
 	mux.Handle("POST "+peer.CommitPath, handle(s, done(membership.Node.CommitJoin)))
 	mux.Handle("POST "+peer.ReleasePath, handle(s, done(membership.Node.ReleaseJoin)))
 	mux.Handle("POST "+peer.LeavePath, handle(s, done(membership.Node.LetGo)))

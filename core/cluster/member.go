@@ -51,6 +51,10 @@ type Member struct {
 	// Token is the id of the token that the node joined with.
 	Token string `json:"token,omitempty"`
 
+	// Renewal is the last operation in which its certificates, all ended, were
+	// made anew with a token.
+	Renewal string `json:"renewal,omitempty"`
+
 	// Of a join under way:
 	Operation   string               `json:"operation,omitempty"`
 	Key         string               `json:"key,omitempty"` // fingerprint of the joiner's key; stays

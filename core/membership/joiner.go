@@ -98,15 +98,21 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Requests) == 0 || len(s.Requests) > len(pki.Profiles()) {
-		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(s.Requests))
+	return n.certify(ctx, store, m, s.Requests, nil)
+}
+
+// certify has keys of a node certified, and notes that of its agent; noted may
+// change the record further before it is written.
+func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, noted func()) (*peer.Signed, error) {
+	if len(requests) == 0 || len(requests) > len(pki.Profiles()) {
+		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(requests))
 	}
 	names, err := operation.NormalNames([]string{m.Name}, append([]string{"127.0.0.1", m.Address}, m.Addresses...))
 	if err != nil {
 		return nil, err
 	}
-	batch := make([]operation.Request, len(s.Requests))
-	for i, r := range s.Requests {
+	batch := make([]operation.Request, len(requests))
+	for i, r := range requests {
 		if batch[i], err = signable(m, names, r); err != nil {
 			return nil, err
 		}
@@ -125,6 +131,9 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 		}
 		// Noted before it is answered: a key that is not known is not taken.
 		noteKey(m, peer.Fingerprint(cert))
+		if noted != nil {
+			noted()
+		}
 		if err := store.Put(ctx, m); err != nil {
 			return nil, err
 		}

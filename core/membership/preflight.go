@@ -135,7 +135,6 @@ type look struct {
 	options operation.Options
 	o       JoinOptions
 	role    node.Role
-	nonce   []byte
 }
 
 // ask has the server look back, and says what both found.
@@ -145,11 +144,15 @@ func (l *look) ask(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	trip, err := roundTrip(ctx, client)
+	c, err := l.request(ctx)
 	if err != nil {
 		return err
 	}
-	c, err := l.request(ctx)
+	return l.compare(ctx, client, c)
+}
+
+func (l *look) compare(ctx context.Context, client *peer.Client, c peer.Check) error {
+	trip, err := roundTrip(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -164,7 +167,6 @@ func (l *look) ask(ctx context.Context) error {
 		return err
 	}
 	l.add("server", Good, checked.Node+", its key is that of the connection string")
-	// The answer shows the time at its end, whatever the dials took before it.
 	l.clock(l.options.Now(), checked, l.options.Now().Sub(sent))
 	l.versions(checked)
 	l.trip(trip)
@@ -247,7 +249,6 @@ func (l *look) request(ctx context.Context) (peer.Check, error) {
 		}
 	}
 	c.UDP = []int{defaults.PodPorts("vxlan")[0], defaults.PodPorts("wireguard")[0]}
-	l.nonce = c.Nonce
 	return c, nil
 }
 

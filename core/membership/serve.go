@@ -138,9 +138,8 @@ func (n Node) checkBegin(who Caller, b peer.Begin) error {
 	if who.Key == "" {
 		return plugin.Errorf(NotAllowed, "a joiner shows its key in the TLS handshake")
 	}
-	if skew := b.Now.Sub(n.Now()); skew.Abs() > maxSkew {
-		return &plugin.Error{Reason: ClockSkew, Next: "timedatectl set-ntp true", Message: fmt.Sprintf(
-			"clocks are %s apart: there %s, on %s %s", skew.Abs().Round(time.Minute), b.Now.UTC().Format("15:04 UTC"), n.Record.Name, n.Now().UTC().Format("15:04 UTC"))}
+	if err := n.checkSkew(b.Now); err != nil {
+		return err
 	}
 	if err := pki.CheckNodeName(b.Name); err != nil {
 		return plugin.Errorf(plugin.BadArgument, "%v", err)

@@ -19,6 +19,7 @@ const (
 	LeavePath    = "/mk/v1/leave"        // a node leaves: its object, record and rights go
 	DrainPath    = "/mk/v1/drain"        // a worker leaves: its pods are moved
 	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
+	RenewPath    = "/mk/v1/renew"        // certificates for a worker whose own have ended, with a token
 	PluginPath   = "/mk/v1/plugin"       // a plugin's folder, by digest
 	RemovedPath  = "/mk/v1/removed"      // the node that is asked may have been removed: it looks
 	IdentityPath = "/mk/v1/identity"     // which cluster a node is of, and how new
@@ -119,6 +120,26 @@ type SignEntry struct {
 // Signed holds them in the same order.
 type Signed struct {
 	Certificates [][]byte `json:"certificates"`
+}
+
+// Renew asks for certificates of a worker whose own have all ended. The key of
+// its agent, in the TLS handshake, shows who it is. Without requests it asks
+// what the cluster is by now.
+type Renew struct {
+	Operation string      `json:"operation"`
+	Token     string      `json:"token"`
+	Name      string      `json:"name"`
+	NodeID    string      `json:"nodeId"`
+	Now       time.Time   `json:"now"`
+	Requests  []SignEntry `json:"requests,omitempty"`
+}
+
+// Renewed is the answer.
+type Renewed struct {
+	Signed
+	Trust      Bundle   `json:"trust"`
+	APIServers []string `json:"apiServers"`
+	Agents     []string `json:"agents"`
 }
 
 // Ref names a join that is under way.

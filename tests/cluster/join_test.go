@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,21 +52,20 @@ func (m *machine) invite(flags ...string) string {
 // TestCluster grows one node to three control-plane nodes and two workers.
 func TestCluster(t *testing.T) {
 	m := network(t, 1, 5)
+	sixth(m[0], m[3])
 	m[0].run("mk", "start", "--name", "n1")
-	for i, role := range []string{"", "", "--worker", "--worker"} {
-		joiner := m[i+1]
+	for i, joiner := range m[1:3] {
 		words := []string{"join", m[0].invite(), "--name", fmt.Sprintf("n%d", i+2)}
-		if role != "" {
-			words = append(words, role, "--labels", "tier=edge", "--taints", "edge=yes:PreferNoSchedule", "--zone", "z1")
-		}
 		if i == 0 {
 			refused(t, joiner, words)
-		}
-		if i == 1 {
+			inTheWay(t, m[0], joiner, words)
+			byName(t, joiner, m[0].Address, words[1])
+		} else {
 			joinKilled(t, joiner, words)
 		}
 		t.Log(joiner.run("mk", words...))
 	}
+	together(t, m[0], []string{"--labels", "tier=edge", "--taints", "edge=yes:PreferNoSchedule", "--zone", "z1"}, map[string]*machine{"n4": m[3], "n5": m[4]})
 	nodesReady(t, m[1], len(m))
 	if out := m[0].kubectl("get", "nodes", "-l", "tier=edge,topology.kubernetes.io/zone=z1", "-o", "jsonpath={.items[*].spec.taints[?(@.key==\"edge\")].effect}"); out != "PreferNoSchedule PreferNoSchedule" {
 		t.Errorf("workers with their labels and taints: %q", out)
@@ -73,6 +73,7 @@ func TestCluster(t *testing.T) {
 	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
+	t.Run("a worker whose certificates have ended comes back", func(t *testing.T) { endedWorker(t, m[0], m[4], "n5") })
 	t.Run("a control-plane node leaves and comes back", func(t *testing.T) { comesBack(t, m[0], m[2], "n3") })
 	t.Run("a leave and a join whose parties are killed", func(t *testing.T) { killedOnBothSides(t, m[:3], "n3") })
 	t.Run("a worker's leave and join, killed at every record", func(t *testing.T) { killedAtRecords(t, m[0], m[4], "n5") })
@@ -169,7 +170,15 @@ spec: {selector: {app: each}, ports: [{port: 80, targetPort: 8080}]}
 // acrossNodes has a pod on every node, and one of a worker reach all of them by
 // address and by the service's name.
 func acrossNodes(t *testing.T, m []*machine) {
-	m[0].run("mk", "enable", "dns")
+	var both sync.WaitGroup // two at once, on two nodes
+	for _, x := range m[:2] {
+		both.Go(func() {
+			if _, err := x.try(3*time.Minute, "mk", "enable", "dns"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
 	for _, x := range m {
 		x.run("mk", "images", "import", filepath.Join(x.Out, "testimages/tools.tar"))
 	}
@@ -217,7 +226,7 @@ func usedToken(t *testing.T, server, m *machine) {
 	if _, err := os.Lstat(filepath.Join(m.Root, "node.json")); err == nil {
 		t.Error("a join that was refused leaves a node behind")
 	}
-	m.run("mk", "join", server.invite("--worker"), "--worker", "--name", "n5")
+	approved(t, server, m, "n5")
 	nodesReady(t, server, before)
 }
 

@@ -1,0 +1,225 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// sixth gives machines an address of IPv6 each, in one network.
+func sixth(machines ...*machine) {
+	for i, m := range machines {
+		m.run("ip", "addr", "add", fmt.Sprintf("fd78::%d/64", i+1), "dev", "eth0", "nodad")
+	}
+}
+
+// byName looks at a join through a name that only this command knows.
+func byName(t *testing.T, m *machine, server, s string) {
+	t.Helper()
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"+server+" first.example\n"), 0o644); err != nil { //nolint:gosec // host names
+		t.Fatal(err)
+	}
+	named := "first.example" + s[strings.IndexByte(s, ':'):]
+	out := m.run("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/hosts && exec "$2" --dry-run join "$3"`, "sh", hosts, filepath.Join(m.Out, "bin/mk"), named)
+	for _, want := range []string{"admission  ", "ports here", "reached by n1"} {
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.TrimSpace(want)) {
+			t.Errorf("mk --dry-run join through a name says nothing of %q:\n%s", want, out)
+		}
+	}
+}
+
+// inTheWay is what a preflight finds before anything is written: a closed port,
+// a small link, a disk that is full, a token that has ended or was cut off.
+func inTheWay(t *testing.T, server, m *machine, words []string) {
+	t.Helper()
+	refuses := func(why string, words ...string) string {
+		t.Helper()
+		_, err := m.try(time.Minute, "mk", words...)
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("mk %s: %v, want %q", strings.Join(words[:1], " "), err, why)
+			return ""
+		}
+		return err.Error()
+	}
+	drop := []string{"INPUT", "-i", "eth0", "-p", "tcp", "--dport", "2380", "-j", "DROP"}
+	large := []string{"INPUT", "-i", "eth0", "-p", "udp", "-m", "length", "--length", "1400:", "-j", "DROP"}
+	m.run("iptables", append([]string{"-A"}, drop...)...)
+	m.run("iptables", append([]string{"-A"}, large...)...)
+	said := refuses("n1 does not reach this node on port 2380", words...)
+	if !strings.Contains(said, "a datagram that fills the link does not arrive") || !strings.Contains(said, "no answer in 3 s") {
+		t.Errorf("a closed port and a small link:\n%s", said)
+	}
+	m.run("iptables", append([]string{"-D"}, drop...)...)
+	m.run("iptables", append([]string{"-D"}, large...)...)
+
+	small := filepath.Join(passable(t), "disk")
+	m.host("mkdir", small)
+	m.host("mount", "-t", "tmpfs", "-o", "size=64m", "mk-test", small)
+	defer m.host("umount", small)
+	refuses("a node needs 2048", append([]string{"--root", filepath.Join(small, "mk")}, words...)...)
+	if _, err := os.Lstat(filepath.Join(small, "mk")); err == nil {
+		t.Error("a join onto a full disk leaves a folder")
+	}
+
+	short := server.invite("--token-ttl", "1")
+	m.eventually(20*time.Second, func() error {
+		if _, err := m.try(time.Minute, "mk", "--dry-run", "join", short); err == nil || !strings.Contains(err.Error(), "the token ended") {
+			return fmt.Errorf("a token that has ended: %w", err)
+		}
+		return nil
+	})
+	refuses("was the string cut off?", "join", words[1][:len(words[1])-10])
+}
+
+// together joins workers at once, one through IPv6, while their invitation is
+// watched.
+func together(t *testing.T, server *machine, flags []string, joiners map[string]*machine) {
+	t.Helper()
+	ctx := t.Context()
+	watch := server.Command(ctx, "mk", "add-node", "-o", "short", "--worker", "--uses", "2", "--watch")
+	out, err := os.Create(filepath.Join(t.TempDir(), "watch"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() //nolint:errcheck // another one reads it
+	watch.Stdout, watch.Stderr = out, out
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := func() string {
+		data, err := os.ReadFile(out.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	var lines []string
+	server.eventually(30*time.Second, func() error {
+		if lines = strings.Split(said(), "\n"); len(lines) < 3 {
+			return fmt.Errorf("mk add-node --watch says %q", lines)
+		}
+		return nil
+	})
+	var group sync.WaitGroup
+	for name, m := range joiners {
+		line := lines[0]
+		if name == "n4" {
+			for _, l := range lines {
+				if strings.Contains(l, "[fd78::1]") {
+					line = l
+				}
+			}
+		}
+		words := strings.Fields(line)
+		group.Go(func() {
+			out, err := m.try(5*time.Minute, "mk", append([]string{"join", words[len(words)-1], "--worker", "--name", name}, flags...)...)
+			if err != nil {
+				t.Error(err)
+			}
+			t.Log(out)
+		})
+	}
+	group.Wait()
+	if err := watch.Wait(); err != nil {
+		t.Error(err)
+	}
+	for name := range joiners {
+		if !strings.Contains(said(), name+" (") || strings.Count(said(), "has joined") != len(joiners) {
+			t.Errorf("mk add-node --watch:\n%s", said())
+		}
+	}
+}
+
+// approved has a person decide about a worker: first no, then yes.
+func approved(t *testing.T, server, m *machine, name string) {
+	server.run("mk", "plugin", "use", "clustering/approve")
+	s := server.invite("--worker")
+	for _, verdict := range []string{"deny", "approve"} {
+		answer := make(chan error, 1)
+		go func() {
+			_, err := m.try(5*time.Minute, "mk", "join", s, "--worker", "--name", name)
+			answer <- err
+		}()
+		server.eventually(time.Minute, func() error {
+			out, err := server.try(20*time.Second, "mk", "node", "list", "--pending", "-o", "json")
+			if err == nil && !strings.Contains(out, `"name": "`+name+`"`) {
+				err = fmt.Errorf("nobody waits: %s", out)
+			}
+			return err
+		})
+		words := []string{"node", verdict, name}
+		if verdict == "deny" {
+			words = []string{"node", "deny", "--reason", "not on a Friday", name}
+		}
+		server.run("mk", words...)
+		err := <-answer
+		if verdict == "approve" && err != nil {
+			t.Fatal(err)
+		}
+		if verdict == "deny" && (err == nil || !strings.Contains(err.Error(), "not on a Friday") || m.Started()) {
+			t.Errorf("a join that was denied: %v", err)
+		}
+	}
+	server.run("mk", "plugin", "use", "clustering/etcd")
+}
+
+// endedWorker lets all certificates of a worker end while it is off. With a
+// token it comes back as what it was, its pods, too.
+func endedWorker(t *testing.T, server, m *machine, name string) {
+	pods := func() string {
+		return server.kubectl("get", "pods", "-l", "app=each", "--field-selector", "spec.nodeName="+name, "-o", "jsonpath={.items[*].metadata.uid}")
+	}
+	m.run("mk", "images", "import", filepath.Join(m.Out, "testimages/tools.tar"))
+	server.kubectl("rollout", "status", "daemonset/each", "--timeout=120s")
+	before := pods()
+	m.run("mk", "stop")
+	for _, p := range []string{"kubelet", "proxy", "flanneld", "node-agent"} {
+		ended(t, filepath.Join(m.Root, "certs", p))
+	}
+	if _, err := m.try(time.Minute, "mk", "join", server.invite(), "--renew", "--name", "n9"); err == nil {
+		t.Error("a renewal gives a node another name")
+	}
+	t.Log(m.run("mk", "join", server.invite("--worker"), "--renew"))
+	server.kubectl("rollout", "status", "daemonset/each", "--timeout=120s")
+	if after := pods(); before == "" || after != before {
+		t.Errorf("pods of %s: before %q, after %q", name, before, after)
+	}
+	m.run("mk", "certs", "check")
+}
+
+// ended puts a certificate in a pair's place that has ended, of the same key.
+func ended(t *testing.T, pair string) {
+	t.Helper()
+	p, err := tls.LoadX509KeyPair(pair+".crt", pair+".key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, ok := p.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatalf("%s.key is a %T", pair, p.PrivateKey)
+	}
+	old, err := x509.ParseCertificate(p.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.NotBefore, old.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, old, old, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(pair+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil { //nolint:gosec // a certificate
+		t.Fatal(err)
+	}
+}
