@@ -25,6 +25,7 @@ func (s *session) join() *cli.Command {
 		Description: "sudo mk join 10.0.0.4:25000/…\nsudo mk join - --worker < string", UsageText: exitsUsual + ", 4 not ready in time",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "worker", Usage: "run pods and no control plane"},
+			&cli.BoolFlag{Name: "no-vote", Usage: "run a control plane, and no member of the datastore: its API server uses the others'"},
 			&cli.BoolFlag{Name: "controlplane", Usage: "run a control plane (the default)", Hidden: true},
 			&cli.BoolFlag{Name: "skip-verify", Usage: "take whoever answers at the address, whatever its key"},
 			&cli.StringFlag{Name: "name", Usage: "the node's `NAME` (default: the host's)"},
@@ -53,7 +54,7 @@ func (s *session) join() *cli.Command {
 
 func (s *session) joinOptions(c *cli.Context) (membership.JoinOptions, error) {
 	o := membership.JoinOptions{
-		Worker: c.Bool("worker"), SkipVerify: c.Bool("skip-verify"), Name: c.String("name"),
+		Worker: c.Bool("worker"), NoVote: c.Bool("no-vote"), SkipVerify: c.Bool("skip-verify"), Name: c.String("name"),
 		Address: c.String("address"), NoBoot: c.Bool("disable-at-boot"), Taints: c.StringSlice("taints"), Labels: map[string]string{},
 	}
 	if c.Args().Len() != 1 {
@@ -63,6 +64,9 @@ func (s *session) joinOptions(c *cli.Context) (membership.JoinOptions, error) {
 	}
 	if o.Worker && c.Bool("controlplane") {
 		return o, usage("--worker and --controlplane exclude each other")
+	}
+	if o.Worker && o.NoVote {
+		return o, usage("--worker and --no-vote exclude each other: a worker has no datastore")
 	}
 	text := c.Args().First()
 	if text == "-" {

@@ -22,6 +22,7 @@ type shownView struct {
 	Joined    time.Time         `json:"joined,omitzero"`
 	Labels    map[string]string `json:"labels"`
 	Taints    []string          `json:"taints"`
+	NoVote    bool              `json:"noVote,omitempty"` // it holds no part of the datastore
 }
 
 // nodeShow shows one node.
@@ -46,7 +47,7 @@ func (s *session) nodeShow(c *cli.Context) error {
 			}
 		}
 		if v.Record != nil {
-			out.Versions, out.Joined = v.Record.Versions, v.Record.Joined
+			out.Versions, out.Joined, out.NoVote = v.Record.Versions, v.Record.Joined, v.Record.NoVote
 			for _, a := range append([]string{v.Record.Address}, v.Record.Addresses...) {
 				if !slices.Contains(out.Addresses, a) {
 					out.Addresses = append(out.Addresses, a)
@@ -61,6 +62,9 @@ func printView(w io.Writer, v *shownView) error {
 	ready := "yes"
 	if !v.Ready {
 		ready = "no: " + word(v.Reason, "not known why")
+	}
+	if v.NoVote {
+		v.Roles = append(v.Roles, "no vote")
 	}
 	fmt.Fprintf(w, "node       %s\nready      %s\nrole       %s\naddresses  %s\n", v.Name, ready, word(strings.Join(v.Roles, ","), "-"), strings.Join(v.Addresses, ", "))
 	fmt.Fprintf(w, "kubelet    %s\nmk         %s\n", v.Version, word(v.Versions["mk"], "not known"))

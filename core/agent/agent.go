@@ -34,6 +34,9 @@ const (
 	retry      = 10 * time.Minute
 	taskLimit  = 5 * time.Minute
 	joinsEvery = 10 * time.Minute
+	// followEvery is how long a member of the datastore that went may be named
+	// to an API server that has others, too.
+	followEvery = time.Minute
 )
 
 // Options are what the agent needs.
@@ -76,6 +79,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Markers != "" {
 		wg.Go(func() { o.markers(ctx) })
 	}
+	wg.Go(func() { o.datastore(ctx) })
 	if o.Logs != "" {
 		wg.Go(func() {
 			logfile.Watch(ctx, o.Logs, logfile.Limits{}, func(err error) { o.Log.Error("logs are not rotated", "error", err.Error()) })
@@ -178,6 +182,33 @@ func (o Options) joins(ctx context.Context) {
 			o.Log.Debug("cannot look after joins, tried again", "error", err.Error())
 		}
 		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+// datastore follows the datastore's members on a node that has none. A node
+// that has one wakes up for nothing.
+func (o Options) datastore(ctx context.Context) {
+	for {
+		follows, looked := false, false
+		err := o.task(ctx, "follow the datastore", func(ctx context.Context, n *operation.Node) error {
+			looked = true
+			if follows = n.Record.NoVote; !follows {
+				return nil
+			}
+			changed, err := membership.Of(n).FollowDatastore(ctx)
+			if changed {
+				o.Log.Info("the datastore has other members")
+			}
+			return err
+		})
+		if err != nil {
+			o.Log.Error("not done, tried again", "error", err.Error(), "in", followEvery.String())
+		} else if looked && !follows {
+			return
+		}
+		if !sleep(ctx, followEvery) {
 			return
 		}
 	}

@@ -48,6 +48,9 @@ type Member struct {
 	// this node by another; empty on a node that certifies its own.
 	Keys []string `json:"keys,omitempty"`
 
+	// NoVote says that the node holds no part of the datastore.
+	NoVote bool `json:"noVote,omitempty"`
+
 	// Token is the id of the token that the node joined with.
 	Token string `json:"token,omitempty"`
 

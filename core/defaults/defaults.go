@@ -32,6 +32,9 @@ type Node struct {
 	// Several says that the node is one of several control-plane nodes, of
 	// which one at a time leads.
 	Several bool
+	// Datastore is where the API server of a node without a member of its own
+	// finds the datastore.
+	Datastore []string
 }
 
 // Option is one line of an args file. Without a value it is a bare flag.
@@ -100,11 +103,19 @@ func (n Node) apiserver() []Option {
 		opt("requestheader-extra-headers-prefix", "X-Remote-Extra-"),
 		opt("proxy-client-cert-file", certs("front-proxy-client.crt")),
 		opt("proxy-client-key-file", certs("front-proxy-client.key")),
-		opt("etcd-servers", "https://127.0.0.1:12379"),
+		opt("etcd-servers", n.datastore()),
 		opt("etcd-cafile", certs("datastore-ca.crt")),
 		opt("etcd-certfile", certs("apiserver-etcd-client.crt")),
 		opt("etcd-keyfile", certs("apiserver-etcd-client.key")),
 		opt("profiling", "false"))
+}
+
+// datastore is this node's own member, or where others serve clients.
+func (n Node) datastore() string {
+	if n.Record.NoVote && len(n.Datastore) > 0 {
+		return strings.Join(n.Datastore, ",")
+	}
+	return "https://127.0.0.1:12379"
 }
 
 func (n Node) controllerManager() []Option {

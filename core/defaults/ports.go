@@ -42,6 +42,10 @@ func Ports(role node.Role, n node.Network, agent int) []Port {
 	return append(append(out, Port{n.APIPort, "tcp", "the proxy of API servers", FromLoopback}), own...)
 }
 
+// DatastorePorts are those of a member of the datastore: for its peers, and for
+// clients.
+func DatastorePorts() []int { return []int{2380, 12379} }
+
 // PodPorts are the UDP ports through which pods of other nodes are reached.
 func PodPorts(cni string) []int {
 	switch cni {

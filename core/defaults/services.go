@@ -3,6 +3,7 @@ package defaults
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mk8s.io/mk/core/args"
@@ -28,13 +29,18 @@ func ServiceNames(role node.Role) []string {
 	return []string{Containerd, Etcd, Kubelite, Flanneld, Agent}
 }
 
+// ServicesOf are the services of a node.
+func ServicesOf(r *node.Record) []string {
+	return slices.DeleteFunc(ServiceNames(r.Role), func(s string) bool { return s == Etcd && r.NoVote })
+}
+
 // Definitions are the services as the args files on disk have them. mk is the
 // program that runs the agent.
 func (n Node) Definitions(mk string) ([]service.Definition, error) {
 	path := "PATH=" + filepath.Dir(n.Programs.Bin("x")) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	env := []string{path, "HOME=/root", "LANG=C.UTF-8"}
 	var defs []service.Definition
-	for _, name := range ServiceNames(n.Record.Role) {
+	for _, name := range ServicesOf(n.Record) {
 		d := service.Definition{Name: name, Dir: n.Root.Dir(), Env: env, LimitNOFILE: 1 << 20}
 		var err error
 		switch name {

@@ -33,6 +33,7 @@ type JoinOptions struct {
 	Name        string            `json:"name,omitempty"`
 	Address     string            `json:"address,omitempty"`
 	Worker      bool              `json:"worker,omitempty"`
+	NoVote      bool              `json:"noVote,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Taints      []string          `json:"taints,omitempty"`
 	NoBoot      bool              `json:"noBoot,omitempty"`
@@ -106,7 +107,7 @@ func sameJoin(rec *operation.Record, o JoinOptions) error {
 	if err := json.Unmarshal(rec.Params, &was); err != nil {
 		return fmt.Errorf("read change %d: %w", rec.Number, err)
 	}
-	if was.Server != o.Server || was.Worker != o.Worker || was.Name != o.Name || was.Address != o.Address {
+	if was.Server != o.Server || was.Worker != o.Worker || was.NoVote != o.NoVote || was.Name != o.Name || was.Address != o.Address {
 		return &operation.OpenError{Record: rec}
 	}
 	return nil
@@ -183,7 +184,7 @@ func (j *join) awaitAgent(ctx context.Context) {
 
 // remember makes what the cluster said known to who issues certificates.
 func (j *join) remember() error {
-	j.n.Several = true
+	j.n.Several, j.n.Endpoints = true, j.begun.Datastore
 	for name, b := range j.begun.Trust {
 		if _, err := pki.ParseBundle(b.Servers); err != nil {
 			return fmt.Errorf("the cluster's trust in %s: %w", name, err)
@@ -220,6 +221,7 @@ func (j *join) identify(ctx context.Context) error {
 	if j.o.Worker {
 		j.n.Record.Role = node.Worker
 	}
+	j.n.Record.NoVote = j.o.NoVote
 	return j.n.Root.SaveRecord(j.n.Record)
 }
 
@@ -228,7 +230,7 @@ func (j *join) begin(ctx context.Context) error {
 	r := j.n.Record
 	request := peer.Begin{
 		Operation: j.r.Record.ID, Token: j.o.Token, NodeID: r.ID, Name: r.Name, Role: string(r.Role), Address: r.Address,
-		Addresses: r.Addresses, AgentPort: j.n.AgentPort(), Labels: j.o.Labels, Taints: j.o.Taints,
+		Addresses: r.Addresses, AgentPort: j.n.AgentPort(), NoVote: j.o.NoVote, Labels: j.o.Labels, Taints: j.o.Taints,
 		Versions: j.n.versions(),
 	}
 	for {
@@ -283,6 +285,9 @@ func (j *join) member(ctx context.Context) error {
 			return err
 		}
 		return j.r.Apply(ctx, changeset.ChangeSet{Operations: ops})
+	}
+	if j.o.NoVote {
+		return j.observe(ctx)
 	}
 	// The datastore is started on the way.
 	if err := j.n.PrepareServices(ctx); err != nil {

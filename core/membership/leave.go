@@ -140,13 +140,14 @@ func (n Node) beforeLeave(ctx context.Context) error {
 		return &plugin.Error{Reason: plugin.Unavailable, Message: "the cluster cannot be asked: " + err.Error(),
 			Next: "mk leave --force goes without telling it; then on another node: mk remove-node " + n.Record.Name + " --force"}
 	}
-	l := leaving{Agents: []string{}}
+	l, copies := leaving{Agents: []string{}}, n.Record.Role == node.Worker
 	for _, m := range all {
 		if m.Name != n.Record.Name && m.State == cluster.Joined && m.Role == plugin.RoleControlPlane {
 			l.Agents = append(l.Agents, m.Agent())
+			copies = copies || !m.NoVote
 		}
 	}
-	if len(l.Agents) == 0 {
+	if !copies && !n.Record.NoVote {
 		return &plugin.Error{Reason: LastCopy, Message: "this node holds the last copy of the cluster's data",
 			Next: "mk reset --all removes node and data; mk leave --force does the same"}
 	}

@@ -244,7 +244,7 @@ func (l *look) request(ctx context.Context) (peer.Check, error) {
 		}
 	}
 	for _, p := range defaults.Ports(l.role, node.DefaultNetwork(), c.AgentPort) {
-		if p.Protocol == "tcp" && p.From != defaults.FromLoopback {
+		if p.Protocol == "tcp" && p.From != defaults.FromLoopback && !(l.o.NoVote && p.From == defaults.FromControlPlane) {
 			c.Ports = append(c.Ports, p.Number)
 		}
 	}
@@ -329,6 +329,19 @@ func (l *look) ports(ctx context.Context, c peer.Check, checked *peer.Checked) {
 	group.Wait()
 	slices.Sort(open)
 	slices.SortFunc(closed, func(a, b ClosedPort) int { return a.Port - b.Port })
+	// What a node beside the server serves to clients is not needed for the join,
+	// and may just be starting; its member of the datastore is.
+	var beside []string
+	closed = slices.DeleteFunc(closed, func(p ClosedPort) bool {
+		spare := p.To != checked.Node && !slices.Contains(defaults.DatastorePorts(), p.Port)
+		if spare {
+			beside = append(beside, fmt.Sprintf("%d of %s: %s", p.Port, p.To, p.Why))
+		}
+		return spare
+	})
+	if len(beside) > 0 {
+		l.add("ports of others", Poor, strings.Join(beside, ", "))
+	}
 	if len(closed) > 0 {
 		l.fail("ports there", &PortsError{Server: checked.Node, Joiner: c.Name, Closed: closed, Open: slices.Compact(open)})
 	} else {

@@ -106,7 +106,9 @@ func TestRowsOfAPreflight(t *testing.T) {
 		"no version":               {node.Worker, peer.Checked{Versions: map[string]string{"kubernetes": "x"}}, "versions", Unknown, ""},
 		"translated on the way":    {node.Worker, peer.Checked{Caller: "192.0.2.7"}, "ports here", Unknown, ""},
 		"closed here":              {node.Worker, peer.Checked{Caller: "10.0.0.9", Closed: []peer.Closed{{Port: 10250, Why: "no route"}}}, "ports here", Bad, NotReached},
-		"closed there": {node.Worker, peer.Checked{Open: []peer.Listener{{Node: "a", Address: "127.0.0.1", Ports: []int{port}}}},
+		"closed beside the server": {node.Worker, peer.Checked{Node: "a", Open: []peer.Listener{{Node: "b", Address: "127.0.0.1", Ports: []int{port}}}},
+			"ports of others", Poor, ""},
+		"closed there": {node.Worker, peer.Checked{Node: "a", Open: []peer.Listener{{Node: "a", Address: "127.0.0.1", Ports: []int{port}}}},
 			"ports there", Bad, NotReached},
 	} {
 		l := &look{Report: &Report{}, role: c.role}

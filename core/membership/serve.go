@@ -197,7 +197,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = b.NodeID, b.Role, b.Address, b.Addresses, b.AgentPort
 	m.Versions, m.Labels, m.Taints, m.State = b.Versions, b.Labels, b.Taints, cluster.Joining
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
-	m.Token = held.TokenID
+	m.Token, m.NoVote = held.TokenID, b.NoVote
 	if err := errors.Join(n.Unbar(ctx, store, m.Name), store.Put(ctx, m)); err != nil {
 		return nil, err
 	}
@@ -209,6 +209,11 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	begun, err := n.begun(ctx, store, b.Role, facts)
 	if err != nil {
 		return nil, err
+	}
+	if b.NoVote {
+		if begun.Datastore, err = n.DatastoreServers(ctx); err != nil {
+			return nil, err
+		}
 	}
 	begun.Reservation, begun.Until, begun.BoundNames, begun.Facts = held.ID, held.Until, held.BoundNames, verdict.Admitted.Facts
 	begun.Addresses = b.Addresses

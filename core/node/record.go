@@ -55,9 +55,12 @@ type Record struct {
 	Address   string   `json:"address,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
 	// ClusterID is the cluster's uuid; empty before there is one.
-	ClusterID string    `json:"clusterID,omitempty"`
-	Network   Network   `json:"network"`
-	Auth      Auth      `json:"auth"`
+	ClusterID string  `json:"clusterID,omitempty"`
+	Network   Network `json:"network"`
+	Auth      Auth    `json:"auth"`
+	// NoVote says that this control-plane node has no member of the datastore:
+	// its API server uses those of others.
+	NoVote    bool      `json:"noVote,omitempty"`
 	Stopped   bool      `json:"stopped"`
 	StoppedAt time.Time `json:"stoppedAt,omitzero"`
 	// Off are services that do not run on this node, and KeepCertificates says

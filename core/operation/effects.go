@@ -122,7 +122,7 @@ func (n *Node) definitions() ([]service.Definition, error) {
 // serviceNames are the services of this node as its manager knows them.
 func (n *Node) serviceNames() []string {
 	var out []string
-	for _, s := range defaults.ServiceNames(n.Record.Role) {
+	for _, s := range defaults.ServicesOf(n.Record) {
 		if (s != defaults.Agent || !n.Embedded()) && !slices.Contains(n.Record.Off, s) {
 			out = append(out, s)
 		}

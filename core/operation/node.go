@@ -85,6 +85,9 @@ type Node struct {
 	services service.Controller
 	// Several says that other control-plane nodes are there before this one.
 	Several bool
+	// Endpoints are the datastore's, for a node that has no member of its own
+	// and is about to be made.
+	Endpoints []string
 
 	mu   sync.Mutex
 	kube *kube.Client
@@ -193,7 +196,7 @@ func (n *Node) Trial() pluginsdir.Trial { return n.set }
 
 // Defaults are the defaults of this node. The record must be there.
 func (n *Node) Defaults() defaults.Node {
-	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Proxy: n.proxyEnv(), Several: n.Several}
+	return defaults.Node{Root: n.Root, Programs: n.Programs, Record: n.Record, Machine: n.Machine, PauseImage: PauseImage, Proxy: n.proxyEnv(), Several: n.Several, Datastore: n.Endpoints}
 }
 
 // proxyEnv is the environment that the proxy settings make. What the cluster

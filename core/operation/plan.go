@@ -73,6 +73,9 @@ func (n *Node) profiles() []string {
 	if n.Record.Role == node.Worker {
 		return NodeProfiles(node.Worker)
 	}
+	if n.Record.NoVote {
+		return append(NodeProfiles(n.Record.Role), pki.DatastoreClient)
+	}
 	return append(NodeProfiles(n.Record.Role), pki.DatastoreMember, pki.DatastoreClient)
 }
 

@@ -100,7 +100,9 @@ func (n *Node) FollowAddresses(ctx context.Context, set []netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		cs.Operations = append(cs.Operations, changeset.Operation{Action: &changeset.IssueCertificate{Profile: pki.DatastoreMember}})
+		if !n.Record.NoVote {
+			cs.Operations = append(cs.Operations, changeset.Operation{Action: &changeset.IssueCertificate{Profile: pki.DatastoreMember}})
+		}
 		return r.Apply(ctx, cs)
 	}))
 }

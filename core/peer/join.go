@@ -46,6 +46,7 @@ type Begin struct {
 	Address   string            `json:"address"`
 	Addresses []string          `json:"addresses,omitempty"`
 	AgentPort int               `json:"agentPort"`
+	NoVote    bool              `json:"noVote,omitempty"` // a control-plane node without a member of the datastore
 	Versions  map[string]string `json:"versions"`
 	Now       time.Time         `json:"now"`
 	Labels    map[string]string `json:"labels,omitempty"`
@@ -65,8 +66,9 @@ type Begun struct {
 	Facts       []byte            `json:"facts,omitempty"` // from Admit, for Join
 	Trust       map[string]Bundle `json:"trust,omitempty"` // by authority
 	APIServers  []string          `json:"apiServers,omitempty"`
-	Agents      []string          `json:"agents,omitempty"`  // of all control-plane nodes
-	Plugins     []Plugin          `json:"plugins,omitempty"` // of a control-plane node
+	Datastore   []string          `json:"datastore,omitempty"` // where its members serve clients, for a node without one
+	Agents      []string          `json:"agents,omitempty"`    // of all control-plane nodes
+	Plugins     []Plugin          `json:"plugins,omitempty"`   // of a control-plane node
 	Auth        string            `json:"auth,omitempty"`
 	Identity    Identity          `json:"identity,omitzero"`
 }

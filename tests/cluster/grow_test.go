@@ -223,3 +223,21 @@ func ended(t *testing.T, pair string) {
 		t.Fatal(err)
 	}
 }
+
+// withoutVote joins a control-plane node that holds no part of the datastore:
+// its API server writes to the others' all the same.
+func withoutVote(t *testing.T, server, m *machine, name string) {
+	comesBack(t, server, m, name, "--no-vote")
+	if out := server.run("mk", "datastore", "members"); strings.Contains(out, m.Address+":") || !strings.Contains(out, server.Address+":") {
+		t.Errorf("members of the datastore:\n%s", out)
+	}
+	if out := m.run("mk", "node", "show", name); !strings.Contains(out, "no vote") {
+		t.Errorf("mk node show %s:\n%s", name, out)
+	}
+	m.kubectl("create", "configmap", "from-"+name)
+	server.kubectl("get", "configmap", "from-"+name)
+	if _, err := os.Lstat(filepath.Join(m.Root, "var/kubernetes/backend/etcd")); err == nil {
+		t.Errorf("%s has a datastore of its own", name)
+	}
+	m.run("mk", "datastore", "status")
+}

@@ -74,6 +74,7 @@ func TestCluster(t *testing.T) {
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a worker whose certificates have ended comes back", func(t *testing.T) { endedWorker(t, m[0], m[4], "n5") })
+	t.Run("a control-plane node comes back without a vote", func(t *testing.T) { withoutVote(t, m[0], m[2], "n3") })
 	t.Run("a control-plane node leaves and comes back", func(t *testing.T) { comesBack(t, m[0], m[2], "n3") })
 	t.Run("a leave and a join whose parties are killed", func(t *testing.T) { killedOnBothSides(t, m[:3], "n3") })
 	t.Run("a worker's leave and join, killed at every record", func(t *testing.T) { killedAtRecords(t, m[0], m[4], "n5") })
