@@ -38,6 +38,7 @@ func TestTokens(t *testing.T) {
 	a.promised("stop")
 	nothingLeft(t, a)
 	b.kubectl("get", "nodes")
+	stopsByMarker(t, b)
 	b.run("mk", "status")
 	a.promised("start")
 	a.promised("uninstall")
