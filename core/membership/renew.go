@@ -119,7 +119,7 @@ func (n Node) renewed(c *peer.Renewed) (changeset.ChangeSet, error) {
 		return cs, fmt.Errorf("write the list of agents: %w", err)
 	}
 	actions := []changeset.Action{
-		&changeset.SetTrust{Authority: certs.Kubernetes, Bundle: c.Trust.Servers},
+		&changeset.SetTrust{Authority: certs.Kubernetes, Bundle: c.Trust.Servers, ClientBundle: c.Trust.Clients},
 		&changeset.WriteFile{Path: apiproxy.ListFile, Content: apiproxy.FormatList(list)},
 		&changeset.WriteFile{Path: operation.AgentsFile, Content: append(agents, '\n')},
 	}
