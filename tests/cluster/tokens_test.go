@@ -38,8 +38,8 @@ func TestTokens(t *testing.T) {
 	a.promised("stop")
 	nothingLeft(t, a)
 	b.kubectl("get", "nodes")
-	stopsByMarker(t, b)
 	b.run("mk", "status")
+	stopsByMarker(t, b)
 	a.promised("start")
 	a.promised("uninstall")
 }
