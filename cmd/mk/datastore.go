@@ -18,6 +18,7 @@ import (
 
 // datastoreVerbs show how the datastore is, keep it and bring it back.
 func (s *session) datastoreVerbs() *cli.Command {
+	identity := &cli.StringFlag{Name: "identity", Usage: "`FILE` with the age identity that opens it"}
 	return &cli.Command{
 		Name: "datastore", Aliases: []string{"datastores"}, Usage: "list the datastore's members, and say how it is", Description: "mk datastore status\nmk datastore members -o json",
 		UsageText: exitsRead + ", 4 not ready", Action: s.datastoreMembers,
@@ -27,7 +28,30 @@ func (s *session) datastoreVerbs() *cli.Command {
 			{Name: "members", Aliases: []string{"list"}, Usage: "list the members", Description: "mk datastore members", UsageText: exitsRead + ", 4 not ready", Action: s.datastoreMembers},
 			{Name: "recover", Usage: "go on with this node's data alone: the other members are gone for good", Description: "sudo mk datastore recover",
 				UsageText: exitsUsual + ", 4 not ready, 6 needs --yes", Action: s.datastoreRecover},
-			s.snapshotVerbs(),
+			{
+				Name: "snapshot", Aliases: []string{"snapshots"}, Usage: "list this node's snapshots", Description: "mk datastore snapshot list",
+				UsageText: exitsRead, Action: s.snapshotList,
+				Subcommands: []*cli.Command{
+					{Name: "list", Usage: "list this node's snapshots, the newest first", Description: "mk datastore snapshot list", UsageText: exitsRead, Action: s.snapshotList},
+					{Name: "save", Usage: "take a snapshot, and start it to see that it is good",
+						Description: "sudo mk datastore snapshot save --to backup.tar.gz\nsudo mk datastore snapshot save --with-keys --recipient age1...",
+						UsageText:   exitsUsual + ", 6 nobody types a passphrase", Action: s.snapshotSave,
+						Flags: []cli.Flag{
+							&cli.StringFlag{Name: "to", Usage: "copy it to this `FILE`, too"},
+							&cli.BoolFlag{Name: "with-keys", Usage: "with the authorities' keys, encrypted"},
+							&cli.StringSliceFlag{Name: "recipient", Usage: "`WHO` can open it: age1..., or a file of such lines"},
+						}},
+					{Name: "verify", Usage: "read a whole snapshot, and start it on a socket of its own", ArgsUsage: "NAME|FILE",
+						Description: "sudo mk datastore snapshot verify backup.tar.gz", UsageText: exitsUsual + ", 6 nobody types a passphrase", Action: s.snapshotVerify, Flags: []cli.Flag{identity}},
+					{Name: "restore", Usage: "bring a cluster back from a snapshot: on an empty machine the whole node", ArgsUsage: "NAME|FILE",
+						Description: "sudo mk datastore snapshot restore backup.tar.gz", UsageText: exitsUsual + ", 4 not ready, 6 needs --yes",
+						Action: func(c *cli.Context) error { return s.restore(c, c.Args().First()) },
+						Flags: []cli.Flag{identity,
+							&cli.StringFlag{Name: "name", Usage: "the node's `NAME` (default: that of the snapshot's node)"},
+							&cli.StringFlag{Name: "address", Usage: "the `ADDRESS` that other nodes use (default: that of the default route)"},
+						}},
+				},
+			},
 		},
 	}
 }

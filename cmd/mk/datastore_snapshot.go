@@ -18,35 +18,6 @@ import (
 	"mk8s.io/mk/core/snapshot"
 )
 
-// snapshotVerbs keep and show what brings the cluster back.
-func (s *session) snapshotVerbs() *cli.Command {
-	identity := &cli.StringFlag{Name: "identity", Usage: "`FILE` with the age identity that opens it"}
-	return &cli.Command{
-		Name: "snapshot", Aliases: []string{"snapshots"}, Usage: "list this node's snapshots", Description: "mk datastore snapshot list",
-		UsageText: exitsRead, Action: s.snapshotList,
-		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list this node's snapshots, the newest first", Description: "mk datastore snapshot list", UsageText: exitsRead, Action: s.snapshotList},
-			{Name: "save", Usage: "take a snapshot, and start it to see that it is good",
-				Description: "sudo mk datastore snapshot save --to backup.tar.gz\nsudo mk datastore snapshot save --with-keys --recipient age1...",
-				UsageText:   exitsUsual, Action: s.snapshotSave,
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "to", Usage: "copy it to this `FILE`, too"},
-					&cli.BoolFlag{Name: "with-keys", Usage: "with the authorities' keys, encrypted"},
-					&cli.StringSliceFlag{Name: "recipient", Usage: "`WHO` can open it: age1..., or a file of such lines"},
-				}},
-			{Name: "verify", Usage: "read a whole snapshot, and start it on a socket of its own", ArgsUsage: "NAME|FILE",
-				Description: "sudo mk datastore snapshot verify backup.tar.gz", UsageText: exitsUsual, Action: s.snapshotVerify, Flags: []cli.Flag{identity}},
-			{Name: "restore", Usage: "bring a cluster back from a snapshot: on an empty machine the whole node", ArgsUsage: "NAME|FILE",
-				Description: "sudo mk datastore snapshot restore backup.tar.gz", UsageText: exitsUsual + ", 4 not ready, 6 needs --yes",
-				Action: func(c *cli.Context) error { return s.restore(c, c.Args().First()) },
-				Flags: []cli.Flag{identity,
-					&cli.StringFlag{Name: "name", Usage: "the node's `NAME` (default: that of the snapshot's node)"},
-					&cli.StringFlag{Name: "address", Usage: "the `ADDRESS` that other nodes use (default: that of the default route)"},
-				}},
-		},
-	}
-}
-
 func (s *session) snapshotList(c *cli.Context) error {
 	return s.open("datastore snapshot list", func(n *operation.Node) error {
 		list, err := recovery.Of(n).Snapshots()

@@ -55,6 +55,7 @@ A plugin runs as a user of its own (62000-62999), in namespaces of its own, with
   var/journal/         what mk did: mk changes
   var/log/             mk logs
   var/kubernetes/backend/  the datastore
+  var/snapshots/       mk datastore snapshot
 `,
 		"exit-codes": `Exit codes
   0    done

@@ -30,7 +30,7 @@ func (s *session) leave() *cli.Command {
 				}
 				if s.global.dryRun {
 					return s.showPlan(&operation.Plan{Then: []string{
-						"drain the node", "leave the datastore", "have the cluster forget " + name, "remove what is the cluster's from this machine"}})
+						"drain the node", "have the datastore saved", "leave the datastore", "have the cluster forget " + name, "remove what is the cluster's from this machine"}})
 				}
 				if c.Bool("force") {
 					if err := s.agree("The node goes without being drained from a healthy cluster; data that only it holds is lost.", name); err != nil {

@@ -32,7 +32,7 @@ func (s *session) removeNode() *cli.Command {
 				defer cancel()
 				if s.global.dryRun {
 					return s.showPlan(&operation.Plan{Then: []string{
-						"drain " + o.Name, "take " + o.Name + " out of the datastore", "remove the object and rights of " + o.Name}})
+						"drain " + o.Name, "save the datastore", "take " + o.Name + " out of the datastore", "remove the object and rights of " + o.Name}})
 				}
 				if err := membership.Of(n).RemoveNode(ctx, o); err != nil {
 					return err

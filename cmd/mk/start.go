@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/recovery"
 	"mk8s.io/mk/core/settings"
 )
 
@@ -67,7 +68,11 @@ func (s *session) doStart(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := joinClose(n.Start(ctx, o), n); err != nil {
+	err = recovery.Of(n).LookFirst(ctx)
+	if err == nil {
+		err = n.Start(ctx, o)
+	}
+	if err := joinClose(err, n); err != nil {
 		return err
 	}
 	result := struct {

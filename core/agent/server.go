@@ -133,6 +133,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST "+peer.LeavePath, handle(s, done(membership.Node.LetGo)))
 	mux.Handle("POST "+peer.DrainPath, handle(s, done(membership.Node.LetGoOfPods)))
 	mux.Handle("POST "+peer.IdentityPath, handle(s, s.identity))
+	mux.Handle("POST "+peer.SavePath, handle(s, done(membership.Node.SaveFor)))
 	mux.Handle("POST "+peer.RemovedPath, handle(s, done(s.removed)))
 	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
 	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)

@@ -14,6 +14,7 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/recovery"
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -114,6 +115,12 @@ func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error
 		}
 	}
 	if n.Record.Role == node.ControlPlane {
+		if err := r.Step(ctx, "have the datastore saved", func(ctx context.Context) error {
+			n.saveElsewhere(ctx)
+			return nil
+		}); err != nil {
+			return err
+		}
 		if err := r.Step(ctx, "leave the datastore", tolerate(func(ctx context.Context) error { return n.leaveDatastore(ctx, r, o) })); err != nil {
 			return err
 		}
@@ -341,6 +348,12 @@ func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions)
 		}
 	}
 	if known || (m != nil && m.Role == plugin.RoleControlPlane) {
+		if err := r.Step(ctx, "save the datastore", func(ctx context.Context) error {
+			n.save(ctx, "remove-node")
+			return nil
+		}); err != nil {
+			return err
+		}
 		if err := r.Step(ctx, "take "+o.Name+" out of the datastore", func(ctx context.Context) error { return n.removeMember(ctx, r, o, m, members) }); err != nil {
 			return err
 		}
@@ -411,4 +424,36 @@ func (n Node) tellRemoved(ctx context.Context, m *cluster.Member) {
 	if err := n.AskAgents(ctx, []string{m.Agent()}, peer.RemovedPath, peer.Leave{Node: m.Name}, nil); err != nil {
 		n.detail(fmt.Sprintf("%s was not told: %v", m.Name, err))
 	}
+}
+
+// save takes a snapshot before a member goes. What the others hold is no less
+// than before, so one that cannot be taken is no reason to stop.
+func (n Node) save(ctx context.Context, why string) {
+	if _, err := recovery.Of(n.Node).Save(ctx, recovery.SaveOptions{Why: why}); err != nil {
+		n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
+	}
+}
+
+// saveElsewhere has a node that stays take a snapshot: none stays on this one.
+func (n Node) saveElsewhere(ctx context.Context) {
+	if err := n.askAny(ctx, peer.SavePath, peer.Leave{Node: n.Record.Name}); err != nil {
+		n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
+	}
+}
+
+// saveAgain is how old a snapshot may be that serves for another node, too.
+const saveAgain = time.Minute
+
+// SaveFor takes a snapshot for a control-plane node that leaves.
+func (n Node) SaveFor(ctx context.Context, who Caller, _ peer.Leave) error {
+	if err := n.Known(ctx, who, ""); err != nil {
+		return err
+	}
+	r := recovery.Of(n.Node)
+	list, err := r.Snapshots()
+	if err != nil || (len(list) > 0 && n.Now().Sub(list[0].Taken) < saveAgain) {
+		return err
+	}
+	_, err = r.Save(ctx, recovery.SaveOptions{Why: "leave"})
+	return err
 }

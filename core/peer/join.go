@@ -21,6 +21,7 @@ const (
 	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
 	RenewPath    = "/mk/v1/renew"        // certificates for a worker whose own have ended, with a token
 	PluginPath   = "/mk/v1/plugin"       // a plugin's folder, by digest
+	SavePath     = "/mk/v1/save"         // take a snapshot before the caller's member goes
 	RemovedPath  = "/mk/v1/removed"      // the node that is asked may have been removed: it looks
 	IdentityPath = "/mk/v1/identity"     // which cluster a node is of, and how new
 	ImagesPath   = "/mk/v1/images"       // takes an archive of images, from control-plane nodes

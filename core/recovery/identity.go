@@ -104,7 +104,7 @@ func (n Node) Answer(ctx context.Context, member string) (*peer.Identity, error)
 }
 
 const (
-	askLimit = 5 * time.Second
+	askLimit = 3 * time.Second
 	// lookAgain is how often lost nodes are looked for, lookSeldom all others.
 	lookAgain  = 30 * time.Second
 	lookSeldom = time.Hour
@@ -135,11 +135,59 @@ func (n Node) Look(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return lookAgain, err
 	}
+	if err := n.savePeers(agents); err != nil {
+		return lookAgain, err
+	}
 	if why := judge(own.Identity, n.askAll(ctx, agents, own.Identity), n.Now()); why != nil {
 		n.Log.Error("the cluster goes on without this node: it stops serving", "why", why.Error())
 		return lookSeldom, errors.Join(n.SetOutdated(why), n.stopServing(ctx))
 	}
 	return again, nil
+}
+
+// LookFirst is Look before the datastore is started: of the nodes that were
+// known last. So a node with old data does not serve them first.
+func (n Node) LookFirst(ctx context.Context) error {
+	if n.Record == nil || n.Record.ClusterID == "" {
+		return nil
+	}
+	if err := n.Outdated(); err != nil {
+		return err
+	}
+	own, err := n.identity()
+	if err != nil {
+		return err
+	}
+	text, err := n.Root.ReadFile(peersFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var agents []string
+	if err := json.Unmarshal(text, &agents); err != nil {
+		return fmt.Errorf("%s: %w", n.Root.Path(peersFile), err)
+	}
+	why := judge(own.Identity, n.askAll(ctx, agents, own.Identity), n.Now())
+	if why == nil {
+		return nil
+	}
+	return errors.Join(n.SetOutdated(why), why)
+}
+
+// peersFile holds the other control-plane nodes' agents as they were last seen.
+const peersFile = "var/peers.json"
+
+func (n Node) savePeers(agents []string) error {
+	text, err := json.Marshal(slices.Sorted(slices.Values(agents)))
+	if err != nil {
+		return fmt.Errorf("note the other nodes: %w", err)
+	}
+	if old, err := n.Root.ReadFile(peersFile); err == nil && string(old) == string(text) {
+		return nil
+	}
+	return n.Root.WriteFile(peersFile, text, n.Root.Public())
 }
 
 // judge says whether the answers of others mean that this node is outdated. A

@@ -1,0 +1,154 @@
+package recovery
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"testing"
+	"time"
+
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
+)
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	now, at := time.Unix(100, 0), time.Unix(50, 0).UTC()
+	yes, no := true, false
+	own := peer.Identity{ClusterID: "c", Recoveries: 1}
+	say := func(recoveries int, known *bool) peer.Identity {
+		return peer.Identity{ClusterID: "c", Recoveries: recoveries, By: "n2", At: at, Known: known}
+	}
+	other, outdated := say(9, nil), say(1, &no)
+	other.ClusterID, outdated.Outdated = "d", true
+	for name, c := range map[string]struct {
+		answers map[string]peer.Identity
+		want    *operation.OutdatedError
+	}{
+		"nobody answers":            {nil, nil},
+		"all is well":               {map[string]peer.Identity{"a": say(1, &yes), "b": say(1, &yes)}, nil},
+		"a recovery":                {map[string]peer.Identity{"a": say(1, &yes), "b": say(2, nil)}, &operation.OutdatedError{By: "n2", At: at}},
+		"an older one":              {map[string]peer.Identity{"a": say(0, &no)}, nil},
+		"another cluster":           {map[string]peer.Identity{"a": other}, nil},
+		"removed":                   {map[string]peer.Identity{"a": say(1, &no), "b": say(1, nil)}, &operation.OutdatedError{Removed: true, By: "a", At: now.UTC()}},
+		"one has not heard of it":   {map[string]peer.Identity{"a": say(1, &no), "b": say(1, &yes)}, nil},
+		"by one that is out itself": {map[string]peer.Identity{"a": outdated}, nil},
+	} {
+		got := judge(own, c.answers, now)
+		if (got == nil) != (c.want == nil) || (got != nil && *got != *c.want) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
+func TestReplaceAddress(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"--node-ip=10.0.0.4\n":                        "--node-ip=10.9.9.9\n",
+		"--bind=https://10.0.0.4:2380,https://[::]":   "--bind=https://10.9.9.9:2380,https://[::]",
+		"--a=10.0.0.44 --b=110.0.0.4 --c=10.0.0.4.in": "--a=10.0.0.44 --b=110.0.0.4 --c=10.0.0.4.in",
+		"10.0.0.4":       "10.9.9.9",
+		"nothing":        "nothing",
+		"10.0.0.410.0.0": "10.0.0.410.0.0",
+	} {
+		if got := replaceAddress(text, "10.0.0.4", "10.9.9.9"); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+	if got := replaceAddress("as it is", "", "10.9.9.9"); got != "as it is" {
+		t.Errorf("without an old address: %q", got)
+	}
+}
+
+// stand is a node with a datastore's folder and nothing else.
+func stand(t *testing.T) Node {
+	t.Helper()
+	root, err := node.Create(t.TempDir()+"/mk", node.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	n := &operation.Node{Root: root, Record: node.NewRecord("n1", time.Unix(0, 0))}
+	n.Now = func() time.Time { return time.Unix(1000, 0) }
+	return Of(n)
+}
+
+// The exchange of data may be interrupted between any two of its renames.
+func TestExchangeGoesOn(t *testing.T) {
+	t.Parallel()
+	const fresh, aside = data + ".new", data + ".before-7"
+	for name, made := range map[string]map[string]string{
+		"nothing done":       {data: "old", fresh: "new"},
+		"the old data aside": {aside: "old", fresh: "new"},
+		"all of it":          {aside: "old", data: "new"},
+	} {
+		n := stand(t)
+		for dir, content := range made {
+			if err := n.Root.MkdirAll(dir, privateFolder()); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Root.WriteFile(dir+"/db", []byte(content), private()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := n.exchange(fresh, aside); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for dir, want := range map[string]string{data: "new", aside: "old"} {
+			if got, err := os.ReadFile(n.Root.Path(dir, "db")); err != nil || string(got) != want {
+				t.Errorf("%s: %s holds %q, want %q (%v)", name, dir, got, want, err)
+			}
+		}
+		if _, err := n.Root.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %s is left", name, fresh)
+		}
+	}
+}
+
+func TestIdentityCountsAnOperationOnce(t *testing.T) {
+	t.Parallel()
+	n := stand(t)
+	for _, operation := range []string{"a", "a", "b"} {
+		if err := n.count(operation); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i, err := n.identity()
+	if err != nil || i.Recoveries != 2 || i.By != "n1" {
+		t.Errorf("%+v, %v", i, err)
+	}
+	if err := n.Outdated(); err != nil {
+		t.Errorf("a node that heard nothing is outdated: %v", err)
+	}
+	if err := n.SetOutdated(&operation.OutdatedError{By: "n2", At: time.Unix(5, 0).UTC()}); err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := errors.AsType[*operation.OutdatedError](n.Outdated()); !ok || e.By != "n2" {
+		t.Errorf("%v", n.Outdated())
+	}
+}
+
+func TestSweepLeavesWhatIsYoung(t *testing.T) {
+	t.Parallel()
+	n := stand(t)
+	n.Now = time.Now
+	if err := n.Root.MkdirAll(folder+"/.work-a", privateFolder()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Root.Lstat(folder + "/.work-a"); err != nil {
+		t.Errorf("work under way is removed: %v", err)
+	}
+	n.Now = func() time.Time { return time.Now().Add(3 * workLimit) }
+	if err := n.sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Root.Lstat(folder + "/.work-a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("work that was killed stays: %v", err)
+	}
+}

@@ -1,0 +1,138 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// powerOff kills everything that runs on a machine.
+func (m *machine) powerOff() {
+	m.t.Helper()
+	out, err := exec.CommandContext(m.t.Context(), "ip", "netns", "pids", m.Name).Output()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for pid := range strings.FieldsSeq(string(out)) {
+		if n, err := strconv.Atoi(pid); err == nil {
+			_ = syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+}
+
+// recovered loses two of three control-plane nodes while somebody writes, goes
+// on with the data of the one that is left, brings the others back with their
+// old data, and has them leave and join. Of all that was acknowledged nothing is
+// lost. The nodes that are alive are all but the first and third.
+func recovered(t *testing.T, m []*machine, nodes int) {
+	lost, left := []*machine{m[0], m[2]}, m[1]
+	if _, err := left.try(time.Minute, "mk", "datastore", "recover", "--yes"); err == nil || !strings.Contains(err.Error(), "may be alive") {
+		t.Errorf("recover with a majority alive: %v", err)
+	}
+	acknowledged := writeUntil(t, left, func() {
+		for _, x := range lost {
+			x.powerOff()
+		}
+	})
+	if _, err := left.try(time.Minute, "mk", "datastore", "status"); err == nil || !strings.Contains(err.Error(), "mk datastore recover") {
+		t.Errorf("status without a quorum: %v", err)
+	}
+	cmd := left.Command(t.Context(), "mk", "datastore", "recover")
+	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 6 {
+		t.Errorf("recover without agreement: exit %d\n%s", cmd.ProcessState.ExitCode(), out)
+	}
+	began := time.Now()
+	t.Log(left.run("mk", "datastore", "recover", "--yes"))
+	t.Logf("recovered in %s", time.Since(began).Round(time.Second))
+	allThere(t, left, acknowledged)
+	nodesReady(t, left, nodes-len(lost))
+
+	broughtBack(t, left, lost)
+	allThere(t, left, acknowledged)
+
+	for i, x := range lost {
+		x.run("mk", "leave")
+		x.run("mk", "join", left.invite(), "--name", fmt.Sprintf("n%d", 2*i+1))
+	}
+	nodesReady(t, left, nodes)
+	allThere(t, lost[0], acknowledged)
+	if out := lost[1].run("mk", "datastore", "status"); !strings.Contains(out, "voters: 3, of which 3 answer") {
+		t.Errorf("three nodes again:\n%s", out)
+	}
+}
+
+// writeUntil writes objects one after the other, lets something happen among
+// that, and answers the names that were acknowledged.
+func writeUntil(t *testing.T, m *machine, happen func()) []string {
+	t.Helper()
+	var acknowledged []string
+	for i := range 400 {
+		if i == 15 {
+			var wg sync.WaitGroup
+			wg.Go(happen)
+			defer wg.Wait()
+		}
+		name := fmt.Sprintf("written-%d", i)
+		_, err := m.try(20*time.Second, "mk", "kubectl", "create", "configmap", name, "--request-timeout=5s")
+		if err != nil {
+			if i < 15 {
+				t.Fatal(err)
+			}
+			return acknowledged
+		}
+		acknowledged = append(acknowledged, name)
+	}
+	t.Error("everything is written although a majority is gone")
+	return acknowledged
+}
+
+func allThere(t *testing.T, m *machine, want []string) {
+	t.Helper()
+	have := map[string]bool{}
+	for name := range strings.FieldsSeq(m.kubectl("get", "configmaps", "-o", "name")) {
+		have[strings.TrimPrefix(name, "configmap/")] = true
+	}
+	for _, name := range want {
+		if !have[name] {
+			t.Errorf("%s was acknowledged and is lost", name)
+		}
+	}
+}
+
+// broughtBack starts nodes with the data from before a recovery: each is told,
+// serves nothing, and changes nothing of what was recovered.
+func broughtBack(t *testing.T, left *machine, lost []*machine) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, x := range lost {
+		wg.Go(func() {
+			_, err := x.try(2*time.Minute, "mk", "start")
+			if err == nil || !strings.Contains(err.Error(), "was recovered without it") || !strings.Contains(err.Error(), "mk leave") {
+				t.Errorf("mk start on a node with old data: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, x := range lost {
+		x.eventually(30*time.Second, func() error {
+			if _, err := x.try(5*time.Second, "curl", "-sk", "--max-time", "3", "https://127.0.0.1:16443/healthz"); err == nil {
+				return served("a node with old data serves")
+			}
+			return nil
+		})
+		if out, err := x.try(time.Minute, "mk", "status"); err == nil || !strings.Contains(out, "it serves nothing") {
+			t.Errorf("status of a node with old data: %v\n%s", err, out)
+		}
+	}
+	if out := left.run("mk", "datastore", "status"); !strings.Contains(out, "voters: 1, of which 1 answer") {
+		t.Errorf("the recovered datastore after others came back:\n%s", out)
+	}
+	left.kubectl("create", "configmap", "after")
+}
