@@ -86,6 +86,7 @@ func TestCluster(t *testing.T) {
 		m[0].run("mk", "remove-node", "n4", "--force")
 		nodesReady(t, m[0], len(m)-1)
 	})
+	t.Run("two of three disks gone", func(t *testing.T) { recovered(t, m, len(m)-1) })
 }
 
 // refused tries joins that come to nothing, and leave nothing: a dry run, a

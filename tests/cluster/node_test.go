@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 )
 
 const workload = `
@@ -77,6 +79,54 @@ func TestNode(t *testing.T) {
 		m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
 		dns(t, m)
 	})
+	t.Run("a snapshot alone brings it back on an empty machine", func(t *testing.T) { emptyMachine(t, m) })
+}
+
+// emptyMachine takes everything of a node away but one file, and has the node
+// back from it: the same objects, the same pods, the same authorities.
+func emptyMachine(t *testing.T, m *machine) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := passable(t)
+	saved, identity := filepath.Join(dir, "saved"), filepath.Join(dir, "identity")
+	if err := os.WriteFile(identity, []byte(id.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.run("mk", "datastore", "snapshot", "save", "--with-keys", "--recipient", id.Recipient().String(), "--to", saved)
+	kubeconfig, pods := m.run("mk", "config"), podIDs(m)
+	if info, err := os.Stat(saved); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the snapshot: %v, %v", info, err)
+	}
+	for _, wrong := range [][]string{{saved}, {"--identity", saved, saved}, {"/no/such/file"}} {
+		if out, err := m.try(time.Minute, "mk", append([]string{"datastore", "snapshot", "verify"}, wrong...)...); err == nil {
+			t.Errorf("verify %v: %s", wrong, out)
+		}
+	}
+	m.run("mk", "datastore", "snapshot", "verify", "--identity", identity, saved)
+	m.run("mk", "reset", "--all", "--yes")
+	began := time.Now()
+	m.run("mk", "datastore", "snapshot", "restore", "--identity", identity, saved)
+	t.Logf("restored in %s", time.Since(began).Round(time.Second))
+	if now := podIDs(m); now != pods {
+		t.Errorf("pods before:\n%s\nafter:\n%s", pods, now)
+	}
+	if now := m.run("mk", "config"); certificateOf(now) != certificateOf(kubeconfig) {
+		t.Error("the authority is another")
+	}
+	m.run("mk", "images", "import", filepath.Join(m.Out, "testimages/tools.tar"))
+	m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=120s")
+	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+	dns(t, m)
+}
+
+// certificateOf is the authority that a kubeconfig trusts.
+func certificateOf(kubeconfig string) string {
+	_, rest, _ := strings.Cut(kubeconfig, "certificate-authority-data:")
+	line, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(line)
 }
 
 // dns has both pods answer a third one by the service's name.
