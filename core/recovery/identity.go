@@ -138,7 +138,11 @@ func (n Node) Look(ctx context.Context) (time.Duration, error) {
 	if err := n.savePeers(agents); err != nil {
 		return lookAgain, err
 	}
-	if why := judge(own.Identity, n.askAll(ctx, agents, own.Identity), n.Now()); why != nil {
+	why, err := n.verdict(own, n.askAll(ctx, agents, own.Identity))
+	if err != nil {
+		return lookAgain, err
+	}
+	if why != nil {
 		n.Log.Error("the cluster goes on without this node: it stops serving", "why", why.Error())
 		return lookSeldom, errors.Join(n.SetOutdated(why), n.stopServing(ctx))
 	}
@@ -169,9 +173,9 @@ func (n Node) LookFirst(ctx context.Context) error {
 	if err := json.Unmarshal(text, &agents); err != nil {
 		return fmt.Errorf("%s: %w", n.Root.Path(peersFile), err)
 	}
-	why := judge(own.Identity, n.askAll(ctx, agents, own.Identity), n.Now())
-	if why == nil {
-		return nil
+	why, err := n.verdict(own, n.askAll(ctx, agents, own.Identity))
+	if err != nil || why == nil {
+		return err
 	}
 	return errors.Join(n.SetOutdated(why), why)
 }
@@ -188,6 +192,26 @@ func (n Node) savePeers(agents []string) error {
 		return nil
 	}
 	return n.Root.WriteFile(peersFile, text, n.Root.Public())
+}
+
+// verdict judges the answers. A worker holds no data: it goes along with a
+// recovery.
+func (n Node) verdict(own identity, answers map[string]peer.Identity) (*operation.OutdatedError, error) {
+	if n.Record.Role == node.Worker {
+		newest := own.Identity
+		for _, a := range answers {
+			if a.ClusterID == own.ClusterID && a.Recoveries > newest.Recoveries {
+				newest = a
+			}
+		}
+		if newest.Recoveries > own.Recoveries {
+			own.Identity = newest
+			if err := n.Adopt(newest); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return judge(own.Identity, answers, n.Now()), nil
 }
 
 // judge says whether the answers of others mean that this node is outdated. A

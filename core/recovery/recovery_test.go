@@ -42,6 +42,27 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A worker goes along with a recovery, and is removed as others are.
+func TestAWorkerGoesAlong(t *testing.T) {
+	t.Parallel()
+	n := stand(t)
+	n.Record.Role, n.Record.ClusterID = node.Worker, "c"
+	yes, no := true, false
+	own, err := n.identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why, err := n.verdict(own, map[string]peer.Identity{"a": {ClusterID: "c", Recoveries: 3, By: "n2", Known: &yes}}); err != nil || why != nil {
+		t.Fatalf("%v, %v", why, err)
+	}
+	if own, err = n.identity(); err != nil || own.Recoveries != 3 || own.By != "n2" {
+		t.Errorf("%+v, %v", own, err)
+	}
+	if why, err := n.verdict(own, map[string]peer.Identity{"a": {ClusterID: "c", Recoveries: 4, Known: &no}}); err != nil || why == nil || !why.Removed {
+		t.Errorf("a worker that was removed: %v, %v", why, err)
+	}
+}
+
 func TestReplaceAddress(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -30,7 +30,7 @@ func (m *machine) powerOff() {
 // recovered loses two of three control-plane nodes while somebody writes, goes
 // on with the data of the one that is left, brings the others back with their
 // old data, and has them leave and join. Of all that was acknowledged nothing is
-// lost. The nodes that are alive are all but the first and third.
+// lost. At last one is removed while it is alive. The nodes that are alive are all but the first and third.
 func recovered(t *testing.T, m []*machine, nodes int) {
 	lost, left := []*machine{m[0], m[2]}, m[1]
 	if _, err := left.try(time.Minute, "mk", "datastore", "recover", "--yes"); err == nil || !strings.Contains(err.Error(), "may be alive") {
@@ -66,6 +66,14 @@ func recovered(t *testing.T, m []*machine, nodes int) {
 	if out := lost[1].run("mk", "datastore", "status"); !strings.Contains(out, "voters: 3, of which 3 answer") {
 		t.Errorf("three nodes again:\n%s", out)
 	}
+	// One that is removed while it is alive hears of it.
+	left.run("mk", "remove-node", "n3", "--force")
+	lost[1].eventually(time.Minute, func() error {
+		if out, _ := lost[1].try(20*time.Second, "mk", "status"); !strings.Contains(out, "it was removed") {
+			return served("a node that was removed says: " + out)
+		}
+		return nil
+	})
 }
 
 // writeUntil writes objects one after the other, lets something happen among
