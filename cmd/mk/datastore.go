@@ -178,7 +178,7 @@ func (s *session) datastoreRecover(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if open == nil || open.Verb != "recover" {
+		if open == nil || open.Verb != operation.RecoverVerb {
 			if err := s.agreeToRecover(ctx, r); err != nil || s.global.dryRun {
 				return err
 			}

@@ -231,7 +231,7 @@ func (s *session) restore(c *cli.Context, file string) error {
 		return err
 	}
 	o := recovery.RestoreOptions{File: file, Name: c.String("name"), Address: c.String("address")}
-	if strings.ContainsRune(file, '/') || filepath.Ext(file) == "" {
+	if _, err := os.Stat(file); err == nil {
 		abs, err := filepath.Abs(file)
 		if err != nil {
 			return fmt.Errorf("find the snapshot: %w", err)

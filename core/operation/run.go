@@ -147,6 +147,12 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 	return r, saveRecord(j.Root, r.Record)
 }
 
+// The verbs that put another datastore in the place of this node's.
+const (
+	RecoverVerb = "datastore recover"
+	RestoreVerb = "datastore snapshot restore"
+)
+
 // settle ends an operation of another verb that a killed process left open.
 // All but a start consist of ChangeSets that Recover has just brought to one of
 // their ends, so nothing is left to do. A start goes on, or is given up by who
@@ -154,7 +160,7 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 // with.
 func (j *Journal) settle(open *Record, verb string) error {
 	if open.State == Paused || (open.Verb == "start" && verb != "stop") || (open.Verb == "join" && verb != "leave") ||
-		open.Verb == "recover" || open.Verb == "restore" {
+		open.Verb == RecoverVerb || open.Verb == RestoreVerb {
 		return &OpenError{open}
 	}
 	open.State, open.Ended = Failed, j.Now().UTC()

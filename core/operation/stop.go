@@ -113,6 +113,9 @@ func (n *Node) ClearRemains(ctx context.Context) error {
 
 // Restart restarts services; without names all of them.
 func (n *Node) Restart(ctx context.Context, names ...string) error {
+	if err := n.Outdated(); err != nil {
+		return err
+	}
 	if err := n.checkEdited(); err != nil {
 		return err
 	}

@@ -55,9 +55,10 @@ func (n Node) Consider(ctx context.Context) (*Prospect, error) {
 		}
 	}
 	if len(alive) > voters/2 {
-		e := &plugin.Error{Reason: MajorityAlive, Message: fmt.Sprintf("%d of %d members may be alive: the datastore needs no recovery", len(alive), voters),
-			Next: "mk datastore status"}
-		if voters > 1 {
+		e := &plugin.Error{Reason: MajorityAlive, Message: fmt.Sprintf("%d of %d members may be alive: the datastore needs no recovery", len(alive), voters)}
+		if voters == 1 {
+			e.Next = "mk datastore status; where it is damaged: mk datastore snapshot restore, with one of mk datastore snapshot list"
+		} else {
 			e.Next = "bring them back, it heals by itself; where they are gone for good, take their machines off the network first"
 		}
 		return nil, e
@@ -127,12 +128,12 @@ func (n Node) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if open == nil || open.Verb != "recover" {
+	if open == nil || open.Verb != operation.RecoverVerb {
 		if _, err := n.Consider(ctx); err != nil {
 			return err
 		}
 	}
-	r, err := n.Journal.Begin(ctx, "recover", nil)
+	r, err := n.Journal.Begin(ctx, operation.RecoverVerb, nil)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (n Node) Restore(ctx context.Context, o RestoreOptions) error {
 	if err != nil {
 		return err
 	}
-	if open != nil && open.Verb == "restore" {
+	if open != nil && open.Verb == operation.RestoreVerb {
 		var was RestoreOptions
 		if err := json.Unmarshal(open.Params, &was); err != nil {
 			return fmt.Errorf("read change %d: %w", open.Number, err)
@@ -61,7 +61,7 @@ func (n Node) Restore(ctx context.Context, o RestoreOptions) error {
 			return err
 		}
 	}
-	r, err := n.Journal.Begin(ctx, "restore", o)
+	r, err := n.Journal.Begin(ctx, operation.RestoreVerb, o)
 	if err != nil {
 		return err
 	}
