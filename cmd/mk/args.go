@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -12,15 +13,28 @@ import (
 )
 
 func (s *session) argsVerbs() *cli.Command {
+	where := func() []cli.Flag {
+		return []cli.Flag{
+			&cli.BoolFlag{Name: "all-nodes", Usage: "on every node, also on those that join later"},
+			&cli.StringFlag{Name: "node", Usage: "on another `NODE`"},
+		}
+	}
+	change := func() []cli.Flag {
+		return append(where(), &cli.BoolFlag{Name: "local", Usage: "here, whatever the cluster wants; shown as drift"})
+	}
 	return &cli.Command{
 		Name: "args", Aliases: []string{"arg"}, Usage: "list, get, set and unset arguments of services",
 		Description: "mk args list kubelet\nsudo mk args set kubelet max-pods=200", UsageText: exitsUsual,
 		Action: s.listArgs,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list a service's arguments", ArgsUsage: "[SERVICE]", Description: "mk args list kubelet", UsageText: exitsRead, Action: s.listArgs},
+			{Name: "list", Usage: "list a service's arguments", ArgsUsage: "[SERVICE]", Description: "mk args list kubelet\nsudo mk args list kubelet --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.listArgs},
 			{Name: "get", Usage: "print an argument's value", ArgsUsage: "SERVICE OPTION", Description: "mk args get kubelet max-pods", UsageText: exitsRead, Action: s.getArg},
-			{Name: "set", Usage: "set an argument and restart its service", ArgsUsage: "SERVICE OPTION[=VALUE]", Description: "sudo mk args set kubelet max-pods=200", UsageText: exitsUsual, Action: func(c *cli.Context) error { return s.changeArg(c, true) }},
-			{Name: "unset", Usage: "remove an argument and restart its service", ArgsUsage: "SERVICE OPTION", Description: "sudo mk args unset kubelet max-pods", UsageText: exitsUsual, Action: func(c *cli.Context) error { return s.changeArg(c, false) }},
+			{Name: "set", Usage: "set an argument and restart its service", ArgsUsage: "SERVICE OPTION[=VALUE]",
+				Description: "sudo mk args set kubelet max-pods=200\nsudo mk args set kubelet max-pods=200 --all-nodes", UsageText: exitsFar, Flags: change(),
+				Action: func(c *cli.Context) error { return s.changeArg(c, true) }},
+			{Name: "unset", Usage: "remove an argument, or take back what the cluster wants of it", ArgsUsage: "SERVICE OPTION",
+				Description: "sudo mk args unset kubelet max-pods\nsudo mk args unset kubelet max-pods --all-nodes", UsageText: exitsFar, Flags: change(),
+				Action: func(c *cli.Context) error { return s.changeArg(c, false) }},
 		},
 	}
 }
@@ -110,15 +124,26 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 	if !set && hasValue {
 		return usage("mk args unset takes no value")
 	}
+	where, err := whereOf(c)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
 	return s.open("args", func(n *operation.Node) error {
 		if _, err := loadArgs(n, service); err != nil {
 			return err
 		}
-		o := operation.ArgumentOptions{Service: service, Option: name, Unset: !set}
+		o := operation.ArgumentOptions{Service: service, Option: name, Unset: !set, Local: where.Local}
 		if hasValue {
 			o.Value = &value
+		}
+		if where.Far() {
+			what := "set"
+			if !set {
+				what = "unset"
+			}
+			return s.far(c, n, where, what+" "+service+" --"+name, func(ctx context.Context) (int, error) { return n.WishArgument(ctx, o, where) })
 		}
 		if s.global.dryRun {
 			plan, err := n.DryArgument(ctx, o)

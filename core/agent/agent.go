@@ -41,6 +41,8 @@ const (
 
 // Options are what the agent needs.
 type Options struct {
+	wanted chan struct{} // holds one while what the cluster wants is to be looked at
+
 	// Open opens the node for one task.
 	Open func() (*operation.Node, error)
 	Log  hclog.Logger
@@ -67,7 +69,9 @@ func Run(ctx context.Context, o Options) error {
 		o.Sleep = sleep
 	}
 	o.worked, o.nudged = make(chan struct{}, 1), make(chan struct{}, 1)
+	o.wanted = make(chan struct{}, 1)
 	var wg sync.WaitGroup
+	wg.Go(func() { o.wishes(ctx) })
 	wg.Go(func() { o.rests(ctx) })
 	wg.Go(func() { o.renewals(ctx) })
 	wg.Go(func() { o.requests(ctx) })
@@ -93,6 +97,11 @@ func Run(ctx context.Context, o Options) error {
 func (o Options) task(ctx context.Context, what string, do func(context.Context, *operation.Node) error) error {
 	ctx, cancel := context.WithTimeout(ctx, taskLimit)
 	defer cancel()
+	return o.taskWithin(ctx, what, do)
+}
+
+// taskWithin is task where ctx has the time that it needs.
+func (o Options) taskWithin(ctx context.Context, what string, do func(context.Context, *operation.Node) error) error {
 	defer o.note()
 	n, err := o.Open()
 	if err != nil {

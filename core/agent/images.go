@@ -66,7 +66,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 func (s *server) importImages(w http.ResponseWriter, r *http.Request) {
 	err := s.images.take(w, r,
 		func(ctx context.Context) error {
-			return s.node.with(func(n *operation.Node) error { return membership.Of(n).MayImport(ctx, s.caller(r)) })
+			return s.node.with(func(n *operation.Node) error { return membership.Of(n).MayAsk(ctx, s.caller(r)) })
 		},
 		func(ctx context.Context, archive io.Reader) error {
 			return s.node.with(func(n *operation.Node) error { return membership.Of(n).ImportImages(ctx, archive) })

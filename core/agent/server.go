@@ -80,7 +80,7 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
-	s := &server{node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now)}
+	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now)}
 	h := &http.Server{
 		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
@@ -104,6 +104,7 @@ func (o Options) listen(ctx context.Context) error {
 
 // server answers requests of other nodes.
 type server struct {
+	wish   func()
 	node   *warm
 	log    logger
 	trust  *pairs
@@ -120,6 +121,13 @@ type logger interface {
 // plugin's.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("POST "+peer.NudgePath, handle(s, done(func(n membership.Node, ctx context.Context, who membership.Caller, _ peer.Nudge) error {
+		if err := n.MayAsk(ctx, who); err != nil {
+			return err
+		}
+		s.wish()
+		return nil
+	})))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"status": "OK"})
 	})

@@ -132,6 +132,26 @@ func (c *Client) WatchDocument(ctx context.Context, kind DocumentKind, namespace
 	return fmt.Errorf("watch %s %s/%s: %w", kind, namespace, name, err)
 }
 
+// WatchDocuments calls see with all documents that carry the labels of a selector and then with those that changed, until
+// see answers true, or the context ends, which is the error. Of one that is deleted it says nothing. trouble, which may be
+// nil, hears why the API server cannot be asked meanwhile.
+func (c *Client) WatchDocuments(ctx context.Context, kind DocumentKind, namespace, selector string, see func(changed []Document) bool, trouble func(error)) error {
+	src := c.documentSource(kind, namespace, metav1.ListOptions{LabelSelector: selector})
+	err := follow(ctx, src, observer{trouble: trouble, see: func(set watched, changed []string) (bool, error) {
+		docs := make([]Document, 0, len(changed))
+		for _, key := range changed {
+			if obj, ok := set[key]; ok {
+				docs = append(docs, documentFrom(obj))
+			}
+		}
+		return see(docs), nil
+	}})
+	if err != nil {
+		return fmt.Errorf("watch %ss in %s: %w", kind, namespace, err)
+	}
+	return nil
+}
+
 func (c *Client) documentSource(kind DocumentKind, namespace string, narrow metav1.ListOptions) source {
 	with := func(o metav1.ListOptions) metav1.ListOptions {
 		o.FieldSelector, o.LabelSelector = narrow.FieldSelector, narrow.LabelSelector

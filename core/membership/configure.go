@@ -68,8 +68,9 @@ const (
 	maxImages = 64 << 30
 )
 
-// MayImport refuses whoever is no control-plane node of this cluster.
-func (n Node) MayImport(ctx context.Context, who Caller) error {
+// MayAsk refuses whoever is no control-plane node of this cluster: only those
+// look at other nodes, or have them do something.
+func (n Node) MayAsk(ctx context.Context, who Caller) error {
 	store, err := n.Store()
 	if err != nil {
 		return err

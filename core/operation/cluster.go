@@ -2,8 +2,6 @@ package operation
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +13,6 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
-	"mk8s.io/mk/core/peer"
-	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -79,7 +75,10 @@ func (n *Node) writeMember(ctx context.Context) error {
 	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = n.Record.ID, string(n.Record.Role), n.Record.Address, n.Record.Addresses, n.AgentPort()
 	m.State, m.Seen = cluster.Joined, n.Now().UTC()
 	m.Versions = map[string]string{"mk": n.Version, "kubernetes": KubernetesVersion}
-	return store.Put(ctx, m)
+	if err := store.Put(ctx, m); err != nil {
+		return err
+	}
+	return cluster.Reports(store).Grant(ctx, m.Name)
 }
 
 // Store is where the records of the cluster's nodes are.
@@ -170,27 +169,6 @@ func (n *Node) AskAgents(ctx context.Context, agents []string, path string, in, 
 	return errors.Join(errs...)
 }
 
-// PeerAt is a client of another node's agent, as this node.
-func (n *Node) PeerAt(address string) (*peer.Client, error) {
-	p, err := pki.Find(pki.NodeAgent)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.LoadX509KeyPair(n.Root.Path(p.CertFile()), n.Root.Path(p.KeyFile()))
-	if err != nil {
-		return nil, fmt.Errorf("read this node's certificate: %w", err)
-	}
-	bundle, err := n.Root.ReadFile(kubernetesTrust)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(bundle) {
-		return nil, fmt.Errorf("%s holds no certificate", n.Root.Path(kubernetesTrust))
-	}
-	return peer.New(address, peer.Options{Roots: roots, Client: &pair}), nil
-}
-
 // ForgetNode removes a node's object and record; what is gone is no error.
 func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	store, err := n.Store()
@@ -201,6 +179,9 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 		return err
 	}
 	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
+		return err
+	}
+	if err := cluster.Reports(store).Revoke(ctx, name); err != nil {
 		return err
 	}
 	m, err := store.Get(ctx, name)

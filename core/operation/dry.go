@@ -172,7 +172,11 @@ func (n *Node) DryRenew(ctx context.Context, o RenewOptions) (*Plan, error) {
 
 // DryArgument is the plan of SetArgument.
 func (n *Node) DryArgument(ctx context.Context, o ArgumentOptions) (*Plan, error) {
-	return n.preview(ctx, o.changes())
+	cs, err := n.argumentChange(o)
+	if err != nil {
+		return nil, err
+	}
+	return n.preview(ctx, cs)
 }
 
 // DryUse is the plan of UsePlugin.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
@@ -155,57 +153,6 @@ func (n *Node) Authorities(ctx context.Context) ([]KnownAuthority, error) {
 		out = append(out, KnownAuthority{Name: name, Generation: a.Generation, Plugin: who.String(), KeyLocation: a.KeyLocation})
 	}
 	return out, nil
-}
-
-// ArgumentFiles are the services that have an args file.
-func (n *Node) ArgumentFiles() []string {
-	var out []string
-	for _, s := range args.Services() {
-		if _, err := os.Stat(n.Root.Args(s)); err == nil {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-// ArgumentOptions say which argument to set or unset.
-type ArgumentOptions struct {
-	Service string  `json:"service"`
-	Option  string  `json:"option"`
-	Value   *string `json:"value,omitempty"`
-	Unset   bool    `json:"unset,omitempty"`
-}
-
-func (o ArgumentOptions) changes() changeset.ChangeSet {
-	var a changeset.Action = &changeset.SetArgument{Service: o.Service, Option: o.Option, Value: o.Value}
-	if o.Unset {
-		a = &changeset.RemoveArgument{Service: o.Service, Option: o.Option}
-	}
-	ops := []changeset.Operation{{Action: a}}
-	if s := serviceOf(o.Service); s != "" {
-		ops = append(ops, changeset.Operation{Action: &changeset.ControlService{Service: s, Action: changeset.Restart}})
-	}
-	return changeset.ChangeSet{Operations: ops}
-}
-
-// serviceOf is the service that reads an args file; none reads ctr's.
-func serviceOf(file string) string {
-	switch file {
-	case "kubectl", "ctr":
-		return ""
-	case "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy":
-		return "kubelite"
-	}
-	return file
-}
-
-// SetArgument sets or unsets an argument and restarts what reads it.
-func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {
-	r, err := n.Journal.Begin(ctx, "args", o)
-	if err != nil {
-		return err
-	}
-	return r.End(ctx, r.Step(ctx, "change the argument", func(ctx context.Context) error { return r.Apply(ctx, o.changes()) }))
 }
 
 // WriteSettings replaces the settings file.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mk8s.io/mk/core/change"
+	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/kubeconfig"
@@ -225,8 +226,11 @@ func (n *Node) planSystem(ctx context.Context, p *Plan) error {
 		for _, o := range objects {
 			p.add("apply object", o.Ref().String(), "create", "")
 		}
-		p.add("apply object", "Secret "+Namespace+"/"+wantedName, "create", "what the cluster wants")
+		p.add("apply object", "Secret "+Namespace+"/"+cluster.WantedName, "create", "what the cluster wants")
 		p.add("apply object", record, "create", "what the cluster knows of this node")
+		for _, r := range cluster.GrantRefs(n.Record.Name) {
+			p.add("apply object", r.String(), "create", "what this node's agent reports")
+		}
 		return nil
 	}
 	running, err := (&serviceChanges{n}).Running(ctx)

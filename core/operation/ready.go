@@ -16,9 +16,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
-	"mk8s.io/mk/sdk/changeset"
 )
 
 // readyTimeout bounds the wait for a node where nobody named another.
@@ -196,10 +196,13 @@ func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
 	if _, err := c.Apply(ctx, kube.ApplyRequest{Inventory: "mk-system", Objects: objects, Prune: true}); err != nil {
 		return err
 	}
-	if _, err := c.ReadDocument(ctx, kube.SecretDocument, Namespace, wantedName); !kube.NotFound(err) {
+	store := cluster.Wishes{Client: c}
+	w, err := store.Get(ctx)
+	if err != nil || w.Generation > 0 {
 		return err
 	}
-	return n.want(ctx, []changeset.Operation{})
+	_, err = store.Change(ctx, n.Now(), n.by(), n.wantPlugins)
+	return err
 }
 
 // importImages gives containerd the images that came with mk. What it has

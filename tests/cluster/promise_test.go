@@ -30,7 +30,7 @@ type world struct {
 // quiet are the parts of a node's folder that change by themselves, and where
 // mk notes its own work.
 var quiet = []string{ //nolint:gochecknoglobals // a constant list
-	"var/log/**", "var/lib/*/**", "var/kubernetes/backend/etcd/**", "var/journal/**", "var/lock/apply*", "var/lock/operation*", "var/certs/**", "**/.mk-*",
+	"var/log/**", "var/lib/*/**", "var/kubernetes/backend/etcd/**", "var/journal/**", "var/lock/apply*", "var/lock/operation*", "var/certs/**", "**/.mk-*", "var/wanted.json",
 }
 
 func (m *machine) world() world {
@@ -145,6 +145,9 @@ func (m *machine) objects() map[string]string {
 			kind += "." + group
 		}
 		out[kind+" "+name] = words[3]
+		if strings.HasPrefix(name, "mk-system/report.") {
+			out[kind+" "+name] = "" // what its agent says again and again
+		}
 	}
 	return out
 }

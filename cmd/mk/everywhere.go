@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
+)
+
+// farWait is how long a command waits for other nodes where --timeout does not
+// say: control-plane nodes restart one after the other.
+const farWait = 5 * time.Minute
+
+const exitsFar = exitsUsual + ", 5 done on some nodes"
+
+// whereOf reads --node, --all-nodes and, where a verb has it, --local.
+func whereOf(c *cli.Context) (operation.Where, error) {
+	w := operation.Where{All: c.Bool("all-nodes"), Node: c.String("node"), Local: c.Bool("local")}
+	set := 0
+	for _, is := range []bool{w.All, w.Node != "", w.Local} {
+		if is {
+			set++
+		}
+	}
+	if set > 1 {
+		return w, usage("only one of --node, --all-nodes and --local can be meant")
+	}
+	return w, nil
+}
+
+// words says on which nodes something is done.
+func farWords(w operation.Where) string {
+	if w.Node != "" {
+		return "on " + w.Node
+	}
+	return "on every node, as it comes to it"
+}
+
+// far makes something wanted of other nodes and waits for them.
+func (s *session) far(c *cli.Context, n *operation.Node, w operation.Where, what string, wish func(context.Context) (int, error)) error {
+	if s.global.dryRun {
+		return s.showPlan(&operation.Plan{Then: []string{what + " " + farWords(w)}})
+	}
+	ctx, cancel := context.WithTimeout(c.Context, cmp.Or(s.global.timeout, farWait))
+	defer cancel()
+	generation, err := wish(ctx)
+	if err != nil || s.global.noWait {
+		return err
+	}
+	progress := s.newProgress()
+	n.Progress = progress
+	progress.Begin(what)
+	began := time.Now()
+	all, err := n.AwaitWanted(ctx, generation, w)
+	progress.End(what, time.Since(began), err)
+	if err := errors.Join(err, c.Context.Err()); err != nil {
+		return err
+	}
+	return s.showOutcomes(all)
+}
+
+// showOutcomes says what became of a wish on each node.
+func (s *session) showOutcomes(all []operation.Outcome) error {
+	done := 0
+	for _, o := range all {
+		if o.Done {
+			done++
+		}
+	}
+	err := s.show(all, func(w io.Writer) error {
+		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, o := range all {
+			state := "done"
+			if !o.Done {
+				state = "not done: " + o.Error
+				if !o.Seen.IsZero() {
+					state += ", last contact " + ago(o.Seen)
+				}
+			}
+			fmt.Fprintf(t, "%s\t%s\n", o.Node, state)
+		}
+		return t.Flush()
+	})
+	if err != nil || done == len(all) {
+		return err
+	}
+	return someNodes(done, len(all), "the cluster wants it: a node that comes back does it then")
+}
+
+// someNodes is the problem of what was not done everywhere.
+func someNodes(done, all int, state string) *problem {
+	p := &problem{Reason: "SOME_NODES", Message: fmt.Sprintf("done on %d of %d nodes", done, all), exit: exitSomeNodes, state: state, Changed: done > 0,
+		Next: []string{"mk node", "mk logs mk --node NAME"}}
+	if done == 0 {
+		p.exit = exitFailed
+	}
+	return p
+}
+
+// ago says how long something is past.
+func ago(at time.Time) string { return time.Since(at).Round(time.Second).String() + " ago" }

@@ -1,0 +1,52 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// GrantDocument makes an empty plain document, if it is not there, and gives one user the right to read and write it and
+// no other. What is there already stays as it is, so that the same call goes on from an error.
+func (c *Client) GrantDocument(ctx context.Context, doc Document, user string) error {
+	meta := metav1.ObjectMeta{Namespace: doc.Namespace, Name: user, Labels: doc.Labels}
+	create := metav1.CreateOptions{FieldManager: FieldManager}
+	_, err := c.typed.CoreV1().ConfigMaps(doc.Namespace).Create(ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: doc.Namespace, Name: doc.Name, Labels: doc.Labels}}, create)
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		_, err = c.typed.RbacV1().Roles(doc.Namespace).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{doc.Name}, Verbs: []string{"get", "update", "patch"}}}}, create)
+	}
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		_, err = c.typed.RbacV1().RoleBindings(doc.Namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta,
+			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: user},
+			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}, create)
+	}
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("let %s write %s: %w", user, doc.Name, err)
+	}
+	return nil
+}
+
+// RevokeDocument takes away what GrantDocument made; what is gone is no error.
+func (c *Client) RevokeDocument(ctx context.Context, doc Document, user string) error {
+	var errs []error
+	for _, err := range []error{
+		c.typed.RbacV1().RoleBindings(doc.Namespace).Delete(ctx, user, metav1.DeleteOptions{}),
+		c.typed.RbacV1().Roles(doc.Namespace).Delete(ctx, user, metav1.DeleteOptions{}),
+		c.typed.CoreV1().ConfigMaps(doc.Namespace).Delete(ctx, doc.Name, metav1.DeleteOptions{}),
+	} {
+		if err != nil && !NotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("take the right of %s to %s away: %w", user, doc.Name, err)
+	}
+	return nil
+}
