@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -35,7 +36,10 @@ func whereOf(c *cli.Context) (operation.Where, error) {
 	return w, nil
 }
 
-// words says on which nodes something is done.
+// errSomeNodes ends a step that was not done everywhere.
+var errSomeNodes = errors.New("not done on all nodes") //nolint:gochecknoglobals // a constant
+
+// farWords says on which nodes something is done.
 func farWords(w operation.Where) string {
 	if w.Node != "" {
 		return "on " + w.Node
@@ -59,7 +63,11 @@ func (s *session) far(c *cli.Context, n *operation.Node, w operation.Where, what
 	progress.Begin(what)
 	began := time.Now()
 	all, err := n.AwaitWanted(ctx, generation, w)
-	progress.End(what, time.Since(began), err)
+	if err == nil && slices.ContainsFunc(all, func(o operation.Outcome) bool { return !o.Done }) {
+		progress.End(what, time.Since(began), errSomeNodes)
+	} else {
+		progress.End(what, time.Since(began), err)
+	}
 	if err := errors.Join(err, c.Context.Err()); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/operation"
 )
 
@@ -48,8 +49,10 @@ func (o Options) followWishes(ctx context.Context) error {
 	go func() {
 		ended <- n.WatchWanted(watched, o.wish, func(err error) { o.Log.Debug("the API server cannot be asked", "error", err.Error()) })
 	}()
+	pause := reportEvery
+	var last *cluster.Report
 	for {
-		wait := time.NewTimer(reportEvery)
+		wait := time.NewTimer(pause)
 		select {
 		case <-o.wanted:
 		case <-wait.C:
@@ -60,12 +63,18 @@ func (o Options) followWishes(ctx context.Context) error {
 		wait.Stop()
 		limited, cancel := context.WithTimeout(ctx, wishLimit)
 		err := o.taskWithin(limited, "do what the cluster wants", func(ctx context.Context, n *operation.Node) error {
-			_, err := n.FollowWanted(ctx)
+			report, err := n.FollowWanted(ctx, last)
+			if report != nil {
+				last = report
+			}
 			return err
 		})
 		cancel()
-		if err != nil {
-			o.Log.Error("not done, tried again", "error", err.Error())
+		if pause = reportEvery; err != nil {
+			pause = requestRetry
+			o.Log.Error("not done, tried again", "error", err.Error(), "in", pause.String())
+		} else if last != nil && last.Error != "" {
+			o.Log.Error("cannot do what the cluster wants", "generation", last.Tried, "error", last.Error)
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {
 	if err != nil {
 		return err
 	}
-	return r.End(ctx, r.Step(ctx, "change the argument", func(ctx context.Context) error {
+	err = r.End(ctx, r.Step(ctx, "change the argument", func(ctx context.Context) error {
 		for range maxAsked {
 			cs, err := n.argumentChange(o)
 			if err != nil {
@@ -73,6 +73,10 @@ func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {
 		}
 		return fmt.Errorf("args/%s: %w", o.Service, change.ErrStale)
 	}))
+	if err == nil && o.Local {
+		n.ReportSoon(ctx)
+	}
+	return err
 }
 
 // argumentChange is what changes an argument here. Where the cluster wants it

@@ -85,9 +85,14 @@ func (n *Node) WatchWanted(ctx context.Context, see func(), trouble func(error))
 	return cluster.Wishes{Client: c}.Watch(ctx, func(*cluster.Wanted, error) { see() }, trouble)
 }
 
-// FollowWanted makes this node as the cluster wants it and reports. The report
-// is written also where something failed, which is the error.
-func (n *Node) FollowWanted(ctx context.Context) (*cluster.Report, error) {
+// again is how long a node leaves a wish alone that it has failed to do.
+const again = 10 * time.Minute
+
+// FollowWanted makes this node as the cluster wants it and reports; last is
+// what it answered before, or nil. A wish that failed is tried again after a
+// while, or when something else is wanted. The report says that it failed: the
+// error is of what kept it from reporting.
+func (n *Node) FollowWanted(ctx context.Context, last *cluster.Report) (*cluster.Report, error) {
 	c, err := n.agentKube()
 	if err != nil {
 		return nil, err
@@ -97,20 +102,65 @@ func (n *Node) FollowWanted(ctx context.Context) (*cluster.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	failed := n.applyWanted(ctx, w)
-	for i := 1; i < maxAsked && errors.Is(failed, change.ErrStale); i++ {
-		failed = n.applyWanted(ctx, w)
+	failed := cluster.Report{}
+	if last != nil && last.Tried == w.Generation && n.Now().Sub(last.TriedAt) < again {
+		failed = *last
+	} else if err := n.applyAll(ctx, w); err != nil {
+		failed.Error, failed.Tried, failed.TriedAt = oneLine(err.Error()), w.Generation, n.Now().UTC()
 	}
 	report, err := n.report(w)
 	if err != nil {
-		return nil, errors.Join(failed, err)
+		return nil, err
 	}
-	if failed != nil {
-		report.Error, report.Tried = oneLine(failed.Error()), w.Generation
+	report.Error, report.Tried, report.TriedAt = failed.Error, failed.Tried, failed.TriedAt
+	return report, putReport(context.WithoutCancel(ctx), c, report)
+}
+
+func (n *Node) applyAll(ctx context.Context, w *cluster.Wanted) error {
+	err := n.applyWanted(ctx, w)
+	for i := 1; i < maxAsked && errors.Is(err, change.ErrStale); i++ {
+		err = n.applyWanted(ctx, w)
 	}
-	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	return err
+}
+
+// putReport writes a report, in spite of an API server that restarts as it was
+// wanted to.
+func putReport(ctx context.Context, c *kube.Client, r *cluster.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, farLimit)
 	defer cancel()
-	return report, errors.Join(failed, cluster.Reports{Client: c}.Put(late, report))
+	for {
+		err := cluster.Reports{Client: c}.Put(ctx, r)
+		if err == nil || kube.NotFound(err) {
+			return err
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
+}
+
+// ReportSoon says what this node is like just now, if the API server hears it
+// at once: else the agent says it later.
+func (n *Node) ReportSoon(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	c, err := n.agentKube()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	w, err := cluster.Wishes{Client: c}.Get(ctx)
+	if err != nil {
+		return
+	}
+	if r, err := n.report(w); err == nil {
+		_ = cluster.Reports{Client: c}.Put(ctx, r)
+	}
 }
 
 // applyWanted makes this node as it is wanted, as one ChangeSet under the apply
