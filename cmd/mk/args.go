@@ -39,42 +39,55 @@ func (s *session) argsVerbs() *cli.Command {
 	}
 }
 
-type argument struct {
-	Service string `json:"service"`
-	Option  string `json:"option"`
-	Value   string `json:"value,omitempty"`
-}
-
 func (s *session) listArgs(c *cli.Context) error {
+	where, err := whereOf(c)
+	if err != nil {
+		return err
+	}
 	return s.open("args", func(n *operation.Node) error {
 		services := c.Args().Slice()
+		for _, name := range services {
+			if _, err := loadArgs(n, name); err != nil {
+				return err
+			}
+		}
 		if len(services) == 0 {
 			services = n.ArgumentFiles()
 		}
-		var out []argument
-		for _, name := range services {
-			f, err := loadArgs(n, name)
-			if err != nil {
+		if where.Far() {
+			if err := s.root("args list"); err != nil { // another node is asked
 				return err
 			}
-			for _, o := range f.Options() {
-				out = append(out, argument{name, o.Name, o.Value})
-			}
+			return lookFar(s, c, n, where, operation.LookArguments, services, "ARGUMENT", func(all []operation.Argument) []string {
+				rows := make([]string, 0, len(all))
+				for _, a := range all {
+					rows = append(rows, argumentText(a, true))
+				}
+				return rows
+			})
+		}
+		out, err := n.Arguments(services)
+		if err != nil {
+			return err
 		}
 		return s.show(out, func(w io.Writer) error {
 			for _, a := range out {
-				line := "--" + a.Option
-				if a.Value != "" {
-					line += "=" + a.Value
-				}
-				if len(services) > 1 {
-					line = a.Service + " " + line
-				}
-				fmt.Fprintln(w, line)
+				fmt.Fprintln(w, argumentText(a, len(services) > 1))
 			}
 			return nil
 		})
 	})
+}
+
+func argumentText(a operation.Argument, service bool) string {
+	line := "--" + a.Option
+	if a.Value != "" {
+		line += "=" + a.Value
+	}
+	if service {
+		line = a.Service + " " + line
+	}
+	return line
 }
 
 func loadArgs(n *operation.Node, service string) (*args.File, error) {
@@ -102,7 +115,7 @@ func (s *session) getArg(c *cli.Context) error {
 		if !ok {
 			return &problem{Reason: "NOT_SET", Message: fmt.Sprintf("%s has no argument --%s", c.Args().Get(0), name), exit: exitFailed}
 		}
-		return s.show(argument{c.Args().Get(0), name, v}, func(w io.Writer) error {
+		return s.show(operation.Argument{Service: c.Args().Get(0), Option: name, Value: v}, func(w io.Writer) error {
 			_, err := fmt.Fprintln(w, v)
 			return err
 		})

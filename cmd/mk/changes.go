@@ -24,7 +24,8 @@ func (s *session) changes() *cli.Command {
 		Description: "mk changes\nmk changes --since 1d\nsudo mk changes undo 12", UsageText: exitsUsual,
 		Flags: []cli.Flag{since()}, Action: s.listChanges,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list", UsageText: exitsRead, Flags: []cli.Flag{since()}, Action: s.listChanges},
+			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list\nsudo mk changes list --all-nodes", UsageText: exitsFar,
+				Flags: []cli.Flag{since(), &cli.BoolFlag{Name: "all-nodes", Usage: "of every node, the newest"}}, Action: s.listChanges},
 			{Name: "show", Usage: "show one operation", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
 			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.UndoOperation(c.Context, number) })},
 			{Name: "abort", Usage: "give an open operation up", ArgsUsage: "N", Description: "sudo mk changes abort 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.AbortOperation(c.Context, number) })},
@@ -39,6 +40,23 @@ func (s *session) changes() *cli.Command {
 }
 
 func (s *session) listChanges(c *cli.Context) error {
+	if c.Bool("all-nodes") && c.IsSet("since") {
+		return usage("--since and --all-nodes cannot be meant together: of every node, the newest are shown")
+	}
+	if c.Bool("all-nodes") {
+		if err := s.root("changes list"); err != nil { // other nodes are asked
+			return err
+		}
+		return s.open("changes", func(n *operation.Node) error {
+			return lookFar(s, c, n, operation.Where{All: true}, operation.LookChanges, nil, "N\tWHEN\tWHO\tVERB\tSTATE\tERROR", func(all []*operation.Record) []string {
+				rows := make([]string, 0, len(all))
+				for _, r := range all {
+					rows = append(rows, fmt.Sprintf("%d\t%s\t%s\t%s\t%s\t%.60s", r.Number, r.Began.Local().Format(time.DateTime), r.User, r.Verb, r.State, r.Error))
+				}
+				return rows
+			})
+		})
+	}
 	since, err := settings.ParseDuration(cmp.Or(c.String("since"), "0"))
 	if err != nil {
 		return usage("--since %q %s", c.String("since"), err.Error())

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -114,3 +115,54 @@ func someNodes(done, all int, state string) *problem {
 
 // ago says how long something is past.
 func ago(at time.Time) string { return time.Since(at).Round(time.Second).String() + " ago" }
+
+// nodeAnswer is what one node said.
+type nodeAnswer[T any] struct {
+	Node   string `json:"node"`
+	Result T      `json:"result,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// farLook is how long other nodes have to answer where --timeout does not say.
+const farLook = 20 * time.Second
+
+// look asks the nodes for something that they only look at, and prints it with
+// their names.
+func lookFar[T any](s *session, c *cli.Context, n *operation.Node, w operation.Where, what string, words []string, head string, rows func(T) []string) error {
+	ctx, cancel := context.WithTimeout(c.Context, cmp.Or(s.global.timeout, farLook))
+	defer cancel()
+	got, err := n.LookAt(ctx, w, what, words)
+	if err != nil {
+		return err
+	}
+	all, lines, done := []nodeAnswer[T]{}, [][]string{}, 0
+	for _, g := range got {
+		a := nodeAnswer[T]{Node: g.Node}
+		if g.Err == nil {
+			g.Err = json.Unmarshal(g.Answer, &a.Result)
+		}
+		if g.Err != nil {
+			a.Error = g.Err.Error()
+		} else {
+			done++
+		}
+		all, lines = append(all, a), append(lines, rows(a.Result))
+	}
+	err = s.show(all, func(w io.Writer) error {
+		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "NODE\t"+head)
+		for i, a := range all {
+			if a.Error != "" {
+				fmt.Fprintf(t, "%s\tno answer: %.150s\n", a.Node, a.Error)
+			}
+			for _, row := range lines[i] {
+				fmt.Fprintf(t, "%s\t%s\n", a.Node, row)
+			}
+		}
+		return t.Flush()
+	})
+	if err == nil && done < len(all) {
+		return someNodes(done, len(all), "")
+	}
+	return err
+}

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
@@ -61,6 +64,9 @@ func (s *session) listNodes(c *cli.Context) error {
 		for _, x := range all {
 			shown = append(shown, showNode(x))
 		}
+		if shown, err = addRecords(ctx, n, shown); err != nil {
+			return err
+		}
 		return s.show(shown, func(w io.Writer) error { return printNodes(w, shown) })
 	})
 }
@@ -75,6 +81,52 @@ type shownNode struct {
 	Address string    `json:"address,omitempty"`
 	Version string    `json:"version"`
 	Created time.Time `json:"created"`
+
+	// By mk's own records, and what the node's agent says.
+	State      string            `json:"state,omitempty"` // joining, joined
+	Versions   map[string]string `json:"versions,omitempty"`
+	Generation int               `json:"generation"` // of what the cluster wants, applied
+	Error      string            `json:"error,omitempty"`
+	Drift      []cluster.Drift   `json:"drift,omitempty"`
+	Plugins    []cluster.Plugin  `json:"plugins,omitempty"`
+	Seen       time.Time         `json:"lastContact,omitzero"`
+}
+
+// addRecords adds what mk knows of nodes; one that joins may be no node of
+// Kubernetes yet.
+func addRecords(ctx context.Context, n *operation.Node, shown []shownNode) ([]shownNode, error) {
+	members, err := n.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reports, err := n.Reports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		i := slices.IndexFunc(shown, func(x shownNode) bool { return x.Name == m.Name })
+		if i < 0 {
+			shown, i = append(shown, shownNode{Name: m.Name, Reason: "it is no node of Kubernetes", Address: m.Address, Created: m.Joined}), len(shown)
+		}
+		shown[i].State, shown[i].Versions = string(m.State), m.Versions
+		shown[i].Roles = []string{m.Role}
+		if r := reports[m.Name]; r != nil {
+			shown[i].Versions, shown[i].Generation, shown[i].Error = r.Versions, r.Generation, r.Error
+			shown[i].Drift, shown[i].Plugins, shown[i].Seen = r.Drift, r.Plugins, r.At
+		}
+	}
+	return shown, nil
+}
+
+// driftText says in few words how a node is not as the cluster wants it.
+func driftText(x shownNode) string {
+	switch {
+	case x.Error != "":
+		return "failed"
+	case len(x.Drift) > 0:
+		return fmt.Sprintf("%d", len(x.Drift))
+	}
+	return "none"
 }
 
 func showNode(n kube.Node) shownNode {
@@ -92,7 +144,7 @@ func showNode(n kube.Node) shownNode {
 
 func printNodes(w io.Writer, all []shownNode) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tREADY\tROLE\tADDRESS\tVERSION")
+	fmt.Fprintln(t, "NODE\tREADY\tROLE\tADDRESS\tVERSION\tMK\tDRIFT\tLAST CONTACT")
 	for _, x := range all {
 		ready := "yes"
 		if !x.Ready {
@@ -101,9 +153,25 @@ func printNodes(w io.Writer, all []shownNode) error {
 		if x.Drained {
 			ready += ", takes no pods"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", x.Name, ready, word(strings.Join(x.Roles, ","), "-"), word(x.Address, "-"), x.Version)
+		seen := "never"
+		if !x.Seen.IsZero() {
+			seen = ago(x.Seen)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, ready, word(strings.Join(x.Roles, ","), "-"), word(x.Address, "-"), word(x.Version, "-"),
+			word(x.Versions["mk"], "-"), driftText(x), seen)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, x := range all {
+		if x.Error != "" {
+			fmt.Fprintf(w, "%s cannot do what the cluster wants: %s\n", x.Name, x.Error)
+		}
+		for _, d := range x.Drift {
+			fmt.Fprintf(w, "%s: %s\n", x.Name, d)
+		}
+	}
+	return nil
 }
 
 // shownPending is a join that waits, as documents have it.

@@ -21,7 +21,8 @@ func (s *session) pluginVerbs() *cli.Command {
 		Description: "mk plugin list\nsudo mk plugin install ./certs-vault\nsudo mk plugin use certs/vault", UsageText: exitsUsual + ", 3 refused, 6 needs --yes",
 		Action: s.listPlugins,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the installed plugins", Description: "mk plugin list", UsageText: exitsRead, Action: s.listPlugins},
+			{Name: "list", Usage: "list the installed plugins", Description: "mk plugin list\nsudo mk plugin list --all-nodes", UsageText: exitsFar,
+				Flags: []cli.Flag{&cli.BoolFlag{Name: "all-nodes", Usage: "of every node, with their digests"}}, Action: s.listPlugins},
 			{Name: "info", Usage: "show one plugin", ArgsUsage: "KIND/NAME[@CONSTRAINT]", Description: "mk plugin info certs/local", UsageText: exitsRead, Action: s.pluginInfo},
 			{Name: "install", Usage: "install a plugin from a folder", ArgsUsage: "FOLDER", Description: "sudo mk plugin install ./certs-vault", UsageText: exitsUsual + ", 3 refused, 6 needs --yes",
 				Flags: []cli.Flag{&cli.BoolFlag{Name: "reinstall", Usage: "replace the same version by this content"}}, Action: s.installPlugin},
@@ -52,7 +53,21 @@ func (s *session) maybe(verb string, do func(*operation.Node) error) error {
 	return s.openFolder(verb, do)
 }
 
-func (s *session) listPlugins(*cli.Context) error {
+func (s *session) listPlugins(c *cli.Context) error {
+	if c.Bool("all-nodes") {
+		if err := s.root("plugin list"); err != nil { // other nodes are asked
+			return err
+		}
+		return s.open("plugin", func(n *operation.Node) error {
+			return lookFar(s, c, n, operation.Where{All: true}, operation.LookPlugins, nil, "PLUGIN\tVERSION\tACTIVE\tDIGEST", func(all []pluginsdir.Listed) []string {
+				rows := make([]string, 0, len(all))
+				for _, l := range all {
+					rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", l.Identity, l.Version, activeText(l), l.Digest))
+				}
+				return rows
+			})
+		})
+	}
 	return s.openFolder("plugin", func(n *operation.Node) error {
 		all, err := n.Dir.List()
 		if err != nil {

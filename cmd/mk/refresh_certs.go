@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -39,6 +40,12 @@ func (s *session) renewCerts(c *cli.Context) error {
 		o := operation.RenewOptions{Profiles: profiles}
 		if err := n.CheckProfiles(profiles); err != nil {
 			return usage("%s", err.Error())
+		}
+		if c.Bool("all-nodes") {
+			where := operation.Where{All: true}
+			return s.far(c, n, where, "renew "+word(strings.Join(profiles, ", "), "all certificates"), func(ctx context.Context) (int, error) {
+				return n.WishRenewal(ctx, profiles, where)
+			})
 		}
 		if s.global.dryRun {
 			plan, err := n.DryRenew(ctx, o)

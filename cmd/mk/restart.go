@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"strings"
+
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
@@ -9,9 +12,17 @@ import (
 func (s *session) restart() *cli.Command {
 	return &cli.Command{
 		Name: "restart", Usage: "restart services, with the arguments that are on disk", ArgsUsage: "[SERVICE...]",
-		Description: "sudo mk restart kubelite", UsageText: exitsUsual,
+		Description: "sudo mk restart kubelite\nsudo mk restart kubelite --all-nodes", UsageText: exitsFar,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all-nodes", Usage: "on every node; control-plane nodes one after the other"},
+			&cli.StringFlag{Name: "node", Usage: "on another `NODE`"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := s.root("restart"); err != nil {
+				return err
+			}
+			where, err := whereOf(c)
+			if err != nil {
 				return err
 			}
 			ctx, cancel := s.bounded(c)
@@ -20,6 +31,11 @@ func (s *session) restart() *cli.Command {
 				names, err := n.ServiceNames(c.Args().Slice())
 				if err != nil {
 					return usage("%s", err.Error())
+				}
+				if where.Far() {
+					return s.far(c, n, where, "restart "+word(strings.Join(names, ", "), "all services"), func(ctx context.Context) (int, error) {
+						return n.WishRestart(ctx, names, where)
+					})
 				}
 				if s.global.dryRun {
 					return s.showPlan(n.DryRestart(names...))

@@ -235,6 +235,9 @@ func printStatus(w io.Writer, st *observe.Status) {
 	for _, a := range st.Asked {
 		fmt.Fprintf(w, "%s asks %s: %s\n", a.File, a.Asks, a.Next)
 	}
+	for _, d := range st.Drift {
+		fmt.Fprintf(w, "drift: %s\n", d)
+	}
 	for _, line := range st.Silences() {
 		fmt.Fprintf(w, "%.170s\n", line)
 	}

@@ -121,6 +121,12 @@ type logger interface {
 // plugin's.
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("POST "+peer.LookPath, handle(s, func(n membership.Node, ctx context.Context, who membership.Caller, in peer.Look) (any, error) {
+		if err := n.MayAsk(ctx, who); err != nil {
+			return nil, err
+		}
+		return n.Show(in.What, in.Words)
+	}))
 	mux.Handle("POST "+peer.NudgePath, handle(s, done(func(n membership.Node, ctx context.Context, who membership.Caller, _ peer.Nudge) error {
 		if err := n.MayAsk(ctx, who); err != nil {
 			return err

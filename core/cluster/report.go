@@ -26,6 +26,15 @@ type Report struct {
 	Plugins    []Plugin          `json:"plugins,omitempty"` // active ones
 }
 
+// Plugin is a plugin that is active.
+type Plugin struct {
+	Kind      string `json:"kind"`
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Digest    string `json:"digest"`
+	Authority string `json:"authority,omitempty"`
+}
+
 // Drift is one thing that is not as the cluster wants it. Values of secrets
 // are left out.
 type Drift struct {
@@ -33,6 +42,15 @@ type Drift struct {
 	Want  string `json:"want"`
 	Have  string `json:"have"`
 	Local bool   `json:"local,omitempty"` // someone made it so on purpose, with --local
+}
+
+// String is one line for people.
+func (d Drift) String() string {
+	line := fmt.Sprintf("%s is %s, the cluster wants %s", d.What, d.Have, d.Want)
+	if d.Local {
+		line += " (--local)"
+	}
+	return line
 }
 
 const (

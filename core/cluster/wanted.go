@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -23,11 +22,9 @@ type Wanted struct {
 	At         time.Time `json:"at,omitzero"`
 	By         string    `json:"by,omitempty"` // who changed it last: user and node
 
-	Arguments []Argument        `json:"arguments,omitempty"`
-	Plugins   []Plugin          `json:"plugins,omitempty"` // active on control-plane nodes
-	Trust     map[string][]byte `json:"trust,omitempty"`   // bundles, by authority
-	Restarts  []Restart         `json:"restarts,omitempty"`
-	Renewals  []Renewal         `json:"renewals,omitempty"`
+	Arguments []Argument `json:"arguments,omitempty"`
+	Restarts  []Restart  `json:"restarts,omitempty"`
+	Renewals  []Renewal  `json:"renewals,omitempty"`
 
 	version string
 }
@@ -47,15 +44,6 @@ type Argument struct {
 // Same reports whether two wishes are about the same option of the same owner.
 func (a Argument) Same(b Argument) bool {
 	return a.Service == b.Service && a.Option == b.Option && a.Owner == b.Owner
-}
-
-// Plugin is a plugin that is to be active.
-type Plugin struct {
-	Kind      string `json:"kind"`
-	Name      string `json:"name"`
-	Version   string `json:"version"`
-	Digest    string `json:"digest"`
-	Authority string `json:"authority,omitempty"`
 }
 
 // Restart is a restart that every node, or one, does once.
@@ -126,15 +114,6 @@ func (w *Wanted) AddRenewal(r Renewal) {
 	r.Generation = w.Generation + 1
 	w.Renewals = append(w.Renewals, r)
 	w.Renewals = w.Renewals[max(0, len(w.Renewals)-keptOnce):]
-}
-
-// SetTrust makes a bundle the one that every node trusts.
-func (w *Wanted) SetTrust(authority string, bundle []byte) {
-	w.Trust = maps.Clone(w.Trust)
-	if w.Trust == nil {
-		w.Trust = map[string][]byte{}
-	}
-	w.Trust[authority] = bundle
 }
 
 const (

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	wanted "mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/node"
@@ -48,6 +49,8 @@ type Status struct {
 	AcceptsMicroK8s bool `json:"acceptsMicroK8s,omitempty"`
 	// RootEquivalent are the active plugins that could become root.
 	RootEquivalent []string `json:"rootEquivalentPlugins,omitempty"`
+	// Drift is where this node is not as the cluster wants it.
+	Drift []wanted.Drift `json:"drift,omitempty"`
 	// Asked is what marker files ask for that a person or a tool changed.
 	Asked  []operation.Asked `json:"asked,omitempty"`
 	Holder string            `json:"holder,omitempty"` // who changes the node just now
@@ -119,7 +122,11 @@ func NodeStatus(ctx context.Context, n *operation.Node) *Status {
 		"certificates": read(n, func(context.Context) (fill, error) { return certificates(n) }, node.CertsPart),
 		"journal":      read(n, func(context.Context) (fill, error) { return journal(n) }, node.JournalPart),
 		"markers":      read(n, func(context.Context) (fill, error) { return asked(n) }, node.Folder),
-		"plugins":      read(n, func(context.Context) (fill, error) { return powerful(n) }, node.PluginsPart),
+		"wishes": read(n, func(context.Context) (fill, error) {
+			drift, err := n.Drift()
+			return func(s *Status) { s.Drift = drift }, err
+		}, node.ArgsPart, node.JournalPart),
+		"plugins": read(n, func(context.Context) (fill, error) { return powerful(n) }, node.PluginsPart),
 	}
 	if n.Record != nil && n.Record.ClusterID != "" && !n.Record.Stopped {
 		sources["API server"] = read(n, func(ctx context.Context) (fill, error) { return cluster(ctx, n) }, node.SecretsPart, node.CertsPart)

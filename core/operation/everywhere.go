@@ -34,6 +34,15 @@ func (n *Node) selected(ctx context.Context, where Where) ([]*cluster.Member, er
 	}), nil
 }
 
+// Reports are what the nodes' agents said last, by node.
+func (n *Node) Reports(ctx context.Context) (map[string]*cluster.Report, error) {
+	c, err := n.Kube()
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Reports{Client: c}.List(ctx)
+}
+
 // AwaitWanted nudges the nodes and waits until they have applied a generation
 // of what the cluster wants, or failed to, or ctx ends, which is no error: the
 // outcomes say so.

@@ -201,7 +201,7 @@ func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
 	if err != nil || w.Generation > 0 {
 		return err
 	}
-	_, err = store.Change(ctx, n.Now(), n.by(), n.wantPlugins)
+	_, err = store.Change(ctx, n.Now(), n.by(), func(*cluster.Wanted) error { return nil })
 	return err
 }
 

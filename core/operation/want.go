@@ -57,21 +57,10 @@ func (n *Node) wantOperation(w *cluster.Wanted, a changeset.Action) error {
 			return plugin.Errorf(plugin.NotPossible, "to %s %s cannot be wanted of the whole cluster", a.Action, a.Service)
 		}
 		w.AddRestart(cluster.Restart{Services: []string{a.Service}, At: n.Now().UTC()})
-	case *changeset.SetTrust:
-		w.SetTrust(a.Authority, a.Bundle)
-	case *changeset.ActivatePlugin:
-		return n.wantPlugins(w)
 	default:
 		return plugin.Errorf(plugin.NotPossible, "an operation of type %T cannot be wanted of the whole cluster", a)
 	}
 	return nil
-}
-
-// wantPlugins makes the plugins that are active here those of the cluster.
-func (n *Node) wantPlugins(w *cluster.Wanted) error {
-	active, err := n.activePlugins()
-	w.Plugins = active
-	return err
 }
 
 func (n *Node) activePlugins() ([]cluster.Plugin, error) {

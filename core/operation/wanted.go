@@ -174,6 +174,11 @@ func (n *Node) applyWanted(ctx context.Context, w *cluster.Wanted) error {
 	if err != nil {
 		return err
 	}
+	renewals, err := n.wantedRenewals(w, h)
+	if err != nil {
+		return err
+	}
+	ops = append(ops, renewals...)
 	restart, err := n.wantedRestarts(ctx, w, h, ops)
 	if err != nil {
 		return err
@@ -281,6 +286,24 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		}
 	}
 	return out, nil
+}
+
+// wantedRenewals renew the certificates whose renewal is wanted and that have
+// not had it: once, however often it was wanted meanwhile.
+func (n *Node) wantedRenewals(w *cluster.Wanted, h *held) ([]changeset.Operation, error) {
+	own, due := n.profiles(), []string{}
+	for _, r := range w.Renewals {
+		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
+			continue
+		}
+		for _, p := range own {
+			if (len(r.Profiles) == 0 || slices.Contains(r.Profiles, p)) && !slices.Contains(due, p) {
+				due = append(due, p)
+			}
+		}
+	}
+	cs, err := n.renewal(due)
+	return cs.Operations, err
 }
 
 // inTurn does what restarts this node's control plane when no other does.

@@ -18,6 +18,7 @@ const (
 	ReleasePath  = "/mk/v1/join/release" // the join failed: everything is taken back
 	LeavePath    = "/mk/v1/leave"        // a node leaves: its object, record and rights go
 	DrainPath    = "/mk/v1/drain"        // a worker leaves: its pods are moved
+	LookPath     = "/mk/v1/look"         // what a node has: for people on others
 	NudgePath    = "/mk/v1/nudge"        // what the cluster wants is to be looked at
 	StrategyPath = "/mk/v1/strategy"     // below it: the routes of the clustering plugin
 	RenewPath    = "/mk/v1/renew"        // certificates for a worker whose own have ended, with a token
@@ -144,6 +145,12 @@ type Renewed struct {
 	Trust      Bundle   `json:"trust"`
 	APIServers []string `json:"apiServers"`
 	Agents     []string `json:"agents"`
+}
+
+// Look says what is asked for, by the names that core/operation gives it.
+type Look struct {
+	What  string   `json:"what"`
+	Words []string `json:"words,omitempty"`
 }
 
 // Nudge says which generation of what the cluster wants there is.
