@@ -71,6 +71,7 @@ func TestCluster(t *testing.T) {
 		t.Errorf("workers with their labels and taints: %q", out)
 	}
 	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
+	t.Run("what the cluster wants", func(t *testing.T) { wanted(t, m) })
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a worker whose certificates have ended comes back", func(t *testing.T) { endedWorker(t, m[0], m[4], "n5") })
