@@ -195,7 +195,7 @@ func (n Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if err := n.mark(ctx, store.Client, m); err != nil {
 		return err
 	}
-	if err := cluster.Reports(store).Grant(ctx, m.Name); err != nil {
+	if err := (cluster.Reports{Client: store.Client}).Grant(ctx, m.Name); err != nil {
 		return err
 	}
 	t, _, err := n.Plugins.Tokens(ctx)

@@ -78,7 +78,7 @@ func (n *Node) writeMember(ctx context.Context) error {
 	if err := store.Put(ctx, m); err != nil {
 		return err
 	}
-	return cluster.Reports(store).Grant(ctx, m.Name)
+	return cluster.Reports{Client: store.Client}.Grant(ctx, m.Name)
 }
 
 // Store is where the records of the cluster's nodes are.
@@ -181,7 +181,7 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
 		return err
 	}
-	if err := cluster.Reports(store).Revoke(ctx, name); err != nil {
+	if err := (cluster.Reports{Client: store.Client}).Revoke(ctx, name); err != nil {
 		return err
 	}
 	m, err := store.Get(ctx, name)

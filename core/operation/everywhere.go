@@ -75,7 +75,7 @@ func (n *Node) AwaitWanted(ctx context.Context, generation int, where Where) ([]
 		})
 	}()
 	var last map[string]*cluster.Report
-	err = cluster.Reports(store).Watch(waiting, func(reports map[string]*cluster.Report) bool {
+	err = cluster.Reports{Client: store.Client}.Watch(waiting, func(reports map[string]*cluster.Report) bool {
 		last = reports
 		left := slices.DeleteFunc(cluster.Lags(members, reports, generation), func(name string) bool {
 			return reports[name] != nil && reports[name].Tried >= generation
