@@ -48,6 +48,8 @@ func PlanStart(ctx context.Context, options Options, o StartOptions) (*Plan, err
 		if err := n.planFirst(ctx, p, o, nowhere); err != nil {
 			return nil, err
 		}
+	} else if err := n.planAuth(ctx, p, o); err != nil {
+		return nil, err
 	}
 	if err := n.planServices(ctx, p, o); err != nil {
 		return nil, err

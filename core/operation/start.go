@@ -41,6 +41,11 @@ func (n *Node) Start(ctx context.Context, o StartOptions) error {
 	if err := errors.Join(n.Outdated(), n.checkEdited()); err != nil {
 		return err
 	}
+	if n.started() {
+		if err := n.fixed(o); err != nil {
+			return err
+		}
+	}
 	r, err := n.Journal.Begin(ctx, "start", o)
 	if err != nil {
 		return err
@@ -53,6 +58,8 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 		if err := n.first(ctx, r, o); err != nil {
 			return err
 		}
+	} else if err := n.switchAuth(ctx, r, o); err != nil {
+		return err
 	}
 	err := r.Step(ctx, "start the services", func(ctx context.Context) error {
 		if err := n.followRequests(ctx, r); err != nil {

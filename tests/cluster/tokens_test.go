@@ -21,18 +21,15 @@ func TestTokens(t *testing.T) {
 			t.Errorf("nodes of %s: %q", name, out)
 		}
 	}
-	for _, name := range []string{"client", "controller", "scheduler", "kubelet", "proxy"} {
-		data, err := os.ReadFile(filepath.Join(a.Root, "credentials", name+".config"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(string(data), "token: ") || strings.Contains(string(data), "client-certificate") {
-			t.Errorf("%s.config holds no token", name)
-		}
+	authenticates(t, a, "token: ", "client-certificate")
+	a.promised("start", "--auth", "x509")
+	authenticates(t, a, "client-certificate", "token: ")
+	if _, err := os.Stat(filepath.Join(a.Root, "credentials/known_tokens.csv")); err == nil {
+		t.Error("the tokens are left")
 	}
-	if who := a.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"); who != "admin" {
-		t.Errorf("the API server takes us for %q", who)
-	}
+	a.promised("start", "--auth", "token")
+	authenticates(t, a, "token: ", "client-certificate")
+	a.refused(2, "mk", "start", "--name", "another")
 	t.Run("commands do what their dry runs show", func(t *testing.T) { promises(t, a) })
 	// One node stops, the other goes on.
 	a.promised("stop")
@@ -42,6 +39,27 @@ func TestTokens(t *testing.T) {
 	stopsByMarker(t, b)
 	a.promised("start")
 	a.promised("uninstall")
+}
+
+// authenticates looks how the five kubeconfigs authenticate, and asks the API
+// server whom it takes us for.
+func authenticates(t *testing.T, m *machine, with, without string) {
+	t.Helper()
+	for _, name := range []string{"client", "controller", "scheduler", "kubelet", "proxy"} {
+		data, err := os.ReadFile(filepath.Join(m.Root, "credentials", name+".config"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(data), with) || strings.Contains(string(data), without) {
+			t.Errorf("%s.config does not hold a %s", name, with)
+		}
+	}
+	if who := m.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.groups}"); !strings.Contains(who, "system:masters") {
+		t.Errorf("the API server takes us for %q", who)
+	}
+	if ready := m.kubectl("get", "nodes", "--no-headers"); !strings.Contains(ready, " Ready ") {
+		t.Errorf("with %s: %s", with, ready)
+	}
 }
 
 // promises compares, command by command, what a dry run shows with what the
