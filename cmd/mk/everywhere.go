@@ -106,7 +106,7 @@ func (s *session) showOutcomes(all []operation.Outcome) error {
 // someNodes is the problem of what was not done everywhere.
 func someNodes(done, all int, state string) *problem {
 	p := &problem{Reason: "SOME_NODES", Message: fmt.Sprintf("done on %d of %d nodes", done, all), exit: exitSomeNodes, state: state, Changed: done > 0,
-		Next: []string{"mk node", "mk logs mk --node NAME"}}
+		Next: []string{"mk node", "on that node: mk logs mk --since 10m"}}
 	if done == 0 {
 		p.exit = exitFailed
 	}
