@@ -150,7 +150,6 @@ func together(all []*joiner, times int, do func(*joiner) error, after ...func(*j
 // ones have: an agent bounds how often one may ask.
 type joiner struct {
 	client  *peer.Client
-	token   string
 	request peer.Begin
 	key     crypto.Signer
 	names   pki.Names
