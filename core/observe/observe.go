@@ -223,6 +223,9 @@ func services(ctx context.Context, n *operation.Node) (fill, error) {
 // go and without discovery. What the addons are is no reason not to ask for
 // the nodes.
 func cluster(ctx context.Context, n *operation.Node) (fill, error) {
+	if n.Record.Role == node.Worker {
+		return itself(ctx, n)
+	}
 	var offered []operation.Offered
 	addonsErr := n.Unread(node.PluginsPart)
 	if addonsErr == nil {
@@ -256,6 +259,23 @@ func cluster(ctx context.Context, n *operation.Node) (fill, error) {
 			s.Addons = addonStates(offered, o.Probes)
 		}
 	}, errors.Join(o.NodesErr, addonsErr)
+}
+
+// itself asks the API server for a worker's own node: it may read no other.
+func itself(ctx context.Context, n *operation.Node) (fill, error) {
+	c, err := kube.ConnectFile(n.Root.Credentials(n.Kubeconfig()), kube.Options{Version: n.Version})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	x, err := c.Node(ctx, n.Record.Name)
+	if err != nil {
+		return nil, err
+	}
+	return func(s *Status) {
+		s.Nodes = []NodeState{{Name: x.Name, Ready: x.Ready, Reason: x.Reason, Version: x.Version, Conditions: wrong(x)}}
+		s.Ready = x.Ready
+	}, nil
 }
 
 // wrong are the conditions of a node that are not as they should be.

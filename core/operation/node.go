@@ -230,9 +230,9 @@ func (n *Node) proxyEnv() []string {
 // PauseImage is the image of every pod's sandbox; it comes with mk.
 const PauseImage = "mk8s.io/pause:1.0.0"
 
-// identityFile is the kubeconfig that mk uses: the admin's, or on a worker,
+// Kubeconfig is the kubeconfig that mk uses: the admin's, or on a worker,
 // which has none, the node's own.
-func (n *Node) identityFile() string {
+func (n *Node) Kubeconfig() string {
 	if n.Record != nil && n.Record.Role == node.Worker {
 		return "agent.config"
 	}
@@ -245,7 +245,7 @@ func (n *Node) Kube() (*kube.Client, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.kube == nil {
-		c, err := kube.ConnectFile(n.Root.Credentials(n.identityFile()), kube.Options{Version: n.Version})
+		c, err := kube.ConnectFile(n.Root.Credentials(n.Kubeconfig()), kube.Options{Version: n.Version})
 		if err != nil {
 			return nil, err
 		}

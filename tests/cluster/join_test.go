@@ -67,6 +67,11 @@ func TestCluster(t *testing.T) {
 	}
 	together(t, m[0], []string{"--labels", "tier=edge", "--taints", "edge=yes:PreferNoSchedule", "--zone", "z1"}, map[string]*machine{"n4": m[3], "n5": m[4]})
 	nodesReady(t, m[1], len(m))
+	for _, x := range m {
+		if out := x.run("mk", "status"); !strings.Contains(out, "mk is running") {
+			t.Errorf("%s:\n%s", x.Machine.Name, out)
+		}
+	}
 	if out := m[0].kubectl("get", "nodes", "-l", "tier=edge,topology.kubernetes.io/zone=z1", "-o", "jsonpath={.items[*].spec.taints[?(@.key==\"edge\")].effect}"); out != "PreferNoSchedule PreferNoSchedule" {
 		t.Errorf("workers with their labels and taints: %q", out)
 	}
