@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,6 +103,20 @@ func (e *OwnedError) Error() string {
 // what needs them. An error half way leaves the inventory holding everything that may exist; the same call goes on from
 // there. Objects that were there before, and nobody's, are adopted: they are changed, not labeled, and never deleted.
 func (c *Client) Apply(ctx context.Context, request ApplyRequest) (Result, error) {
+	for try := 1; ; try++ {
+		result, err := c.applyOnce(ctx, request)
+		if !errors.Is(err, errMeanwhile) || try == applyTries {
+			return result, err
+		}
+		select { // two nodes apply the same: the second finds it done
+		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
+		case <-ctx.Done():
+			return result, err
+		}
+	}
+}
+
+func (c *Client) applyOnce(ctx context.Context, request ApplyRequest) (Result, error) {
 	if request.Namespace == "" {
 		request.Namespace = metav1.NamespaceDefault
 	}

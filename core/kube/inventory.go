@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -69,6 +70,12 @@ func (c *Client) Inventories(ctx context.Context) (map[string][]Ref, error) {
 	return all, nil
 }
 
+// errMeanwhile says that another one wrote an inventory since it was read.
+var errMeanwhile = errors.New("it is being changed by someone else at the same time")
+
+// applyTries is how often an apply is begun when that happens.
+const applyTries = 6
+
 // loadInventory gives an empty inventory where none is stored.
 func (c *Client) loadInventory(ctx context.Context, name string) (*inventory, error) {
 	if err := checkInventoryName(name); err != nil {
@@ -108,7 +115,7 @@ func (c *Client) saveInventory(ctx context.Context, inv *inventory, entries []en
 	stored, err := c.WriteDocument(ctx, doc)
 	if err != nil {
 		if Conflict(err) {
-			return fmt.Errorf("inventory %s is being changed by someone else at the same time: %w", inv.name, err)
+			return fmt.Errorf("inventory %s: %w: %w", inv.name, errMeanwhile, err)
 		}
 		return err
 	}

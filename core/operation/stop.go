@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/remains"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/process"
 	"mk8s.io/mk/core/service/supervisor"
 )
 
@@ -78,14 +80,40 @@ func (n *Node) StopServices(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	// Its process: the agent in it may be at something when it is told to end.
+	p, err := s.Process(ctx)
+	if errors.Is(err, service.ErrNotRunning) || errors.Is(err, process.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close() //nolint:errcheck // only watched
 	if err := notRunning(s.Handover(ctx)); err != nil {
 		return err
 	}
-	return waitGone(ctx, s)
+	return waitGone(ctx, s, p)
 }
 
-// waitGone waits until the supervisor's process has let go of its socket.
-func waitGone(ctx context.Context, s *supervisor.Client) error {
+// supervisorLimit is how long the supervisor's process may take to end after
+// it has let go of its socket.
+const supervisorLimit = 15 * time.Second
+
+// waitGone waits until the supervisor has let go of its socket, and until its
+// process has ended, unless that is this one.
+func waitGone(ctx context.Context, s *supervisor.Client, p *process.Process) error {
+	if err := waitSocket(ctx, s); err != nil || p.ID.PID == os.Getpid() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, supervisorLimit)
+	defer cancel()
+	if err := p.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for the supervisor, process %d, to end: %w", p.ID.PID, err)
+	}
+	return nil
+}
+
+func waitSocket(ctx context.Context, s *supervisor.Client) error {
 	for {
 		if _, err := s.Status(ctx); errors.Is(err, service.ErrNotRunning) {
 			return nil

@@ -129,7 +129,7 @@ func joinKilled(t *testing.T, m *machine, words []string) {
 			t.Fatal(err)
 		}
 		m.eventually(2*time.Minute, func() error {
-			if !m.stepDone("join", step) {
+			if !m.stepDone(nil, "join", step) {
 				return fmt.Errorf("mk join is not at the end of %q", step)
 			}
 			return nil

@@ -26,24 +26,35 @@ func leaveSteps() []string {
 	return []string{"look at the cluster", "drain the node", "leave the datastore", "tell the cluster"}
 }
 
-// stepDone reports whether the newest operation of a node is past a step.
-func (m *machine) stepDone(verb, step string) bool {
+// operations are the records of a node's journal, by number.
+func (m *machine) operations() map[int]string {
 	files, _ := filepath.Glob(filepath.Join(m.Root, "var/journal/*/operation.json"))
-	newest, text := -1, ""
+	out := map[int]string{}
 	for _, f := range files {
 		number, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		if data, readErr := os.ReadFile(f); err == nil && readErr == nil && number > newest {
-			newest, text = number, string(data)
+		if data, readErr := os.ReadFile(f); err == nil && readErr == nil {
+			out[number] = string(data)
 		}
 	}
-	return strings.Contains(text, `"verb": "`+verb+`"`) && strings.Contains(text, `"name": "`+step+`"`)
+	return out
+}
+
+// stepDone reports whether an operation that was not there before is past a
+// step. The agent has operations of its own.
+func (m *machine) stepDone(before map[int]string, verb, step string) bool {
+	for number, text := range m.operations() {
+		if _, was := before[number]; !was && strings.Contains(text, `"verb": "`+verb+`"`) && strings.Contains(text, `"name": "`+step+`"`) {
+			return true
+		}
+	}
+	return false
 }
 
 // atSteps runs mk, again and again until it succeeds. Each time that one of
 // the steps is done the first time, it does something to whoever works.
 func (m *machine) atSteps(steps []string, do func(step string, mk *exec.Cmd), words ...string) {
 	m.t.Helper()
-	next := 0
+	next, before := 0, m.operations()
 	for range 3 * (1 + len(steps)) {
 		cmd := m.Command(m.t.Context(), "mk", words...)
 		var said bytes.Buffer
@@ -60,7 +71,7 @@ func (m *machine) atSteps(steps []string, do func(step string, mk *exec.Cmd), wo
 			case err = <-ended:
 				running = false
 			case <-tick.C:
-				if next < len(steps) && m.stepDone(words[0], steps[next]) {
+				if next < len(steps) && m.stepDone(before, words[0], steps[next]) {
 					do(steps[next], cmd)
 					next++
 				}
@@ -118,6 +129,7 @@ func killedAtRecords(t *testing.T, server, m *machine, name string) {
 	defer func() { m.Program = "" }() // it goes before the machine does
 	join := func() []string { return []string{"join", server.invite("--worker"), "--worker", "--name", name} }
 	leavePoints := m.points("leave")
+	leavePoints = leavePoints[:len(leavePoints)-2] // then the journal is about to go, too
 	joinPoints := m.points(join()...)
 	began := time.Now()
 	for i := range max(len(leavePoints), len(joinPoints)) {

@@ -30,7 +30,7 @@ type world struct {
 // quiet are the parts of a node's folder that change by themselves, and where
 // mk notes its own work.
 var quiet = []string{ //nolint:gochecknoglobals // a constant list
-	"var/log/**", "var/lib/*/**", "var/kubernetes/backend/etcd/**", "var/journal/**", "var/lock/apply*", "var/lock/operation*", "var/certs/**", "**/.mk-*", "var/wanted.json",
+	"var/log/**", "var/lib/*/**", "var/kubernetes/backend/etcd/**", "var/journal/**", "var/lock/apply*", "var/lock/operation*", "var/certs/**", "**/.mk-*", "var/wanted.json", "var/peers.json",
 }
 
 func (m *machine) world() world {

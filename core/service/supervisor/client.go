@@ -13,7 +13,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/process"
 )
 
 var (
@@ -69,6 +72,34 @@ func (c *Client) Remove(ctx context.Context, names ...string) error {
 // supervisor to take over. It returns before the supervisor has ended.
 func (c *Client) Handover(ctx context.Context) error {
 	return c.change(ctx, "/v1/handover", request{})
+}
+
+// Process is the supervisor's own, to be waited for: it ends a while after it
+// has let go of its socket. Close it when done.
+func (c *Client) Process(ctx context.Context) (*process.Process, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, fmt.Errorf("%w: nobody listens on %s", service.ErrNotRunning, c.socket)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask supervisor: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // only asked whose it is
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("ask supervisor: %w", err)
+	}
+	var cred *unix.Ucred // of who listens
+	var credErr error
+	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(err, credErr); err != nil {
+		return nil, fmt.Errorf("ask supervisor: %w", err)
+	}
+	id, err := process.Identify(int(cred.Pid))
+	if err != nil {
+		return nil, err
+	}
+	return process.Open(id)
 }
 
 // Status implements service.Controller. A supervisor that dies while it is
