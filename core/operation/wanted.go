@@ -147,21 +147,34 @@ func putReport(ctx context.Context, c *kube.Client, r *cluster.Report) error {
 // ReportSoon says what this node is like just now, if the API server hears it
 // at once: else the agent says it later.
 func (n *Node) ReportSoon(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, reportLimit)
 	defer cancel()
 	c, err := n.agentKube()
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	w, err := cluster.Wishes{Client: c}.Get(ctx)
-	if err != nil {
-		return
-	}
-	if r, err := n.report(w); err == nil {
-		_ = cluster.Reports{Client: c}.Put(ctx, r)
+	for {
+		w, err := cluster.Wishes{Client: c}.Get(ctx)
+		if err == nil {
+			if r, err := n.report(w); err == nil {
+				_ = putReport(ctx, c, r)
+			}
+			return
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
 	}
 }
+
+// reportLimit is how long a command waits to have its node's report written:
+// what it changed may have the API server start again.
+const reportLimit = 30 * time.Second
 
 // applyWanted makes this node as it is wanted, as one ChangeSet under the apply
 // lock. What is as wanted already costs nothing.
