@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"mk8s.io/mk/core/defaults"
@@ -96,8 +97,9 @@ func (n *Node) StopServices(ctx context.Context) error {
 }
 
 // supervisorLimit is how long the supervisor's process may take to end after
-// it has let go of its socket.
-const supervisorLimit = 15 * time.Second
+// it has let go of its socket. Then it is killed: what the agent in it is at
+// can be, and nothing of the node runs any more.
+const supervisorLimit = 3 * time.Second
 
 // waitGone waits until the supervisor has let go of its socket, and until its
 // process has ended, unless that is this one.
@@ -105,8 +107,14 @@ func waitGone(ctx context.Context, s *supervisor.Client, p *process.Process) err
 	if err := waitSocket(ctx, s); err != nil || p.ID.PID == os.Getpid() {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, supervisorLimit)
+	patient, cancel := context.WithTimeout(ctx, supervisorLimit)
 	defer cancel()
+	if p.Wait(patient) == nil {
+		return nil
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+		return err
+	}
 	if err := p.Wait(ctx); err != nil {
 		return fmt.Errorf("wait for the supervisor, process %d, to end: %w", p.ID.PID, err)
 	}
