@@ -41,7 +41,11 @@ func (n *benchNode) joining(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return rows, err
 	}
-	for _, clients := range []int{1, 4, 64} {
+	sizes := []int{1, 4, 64}
+	if n.b.smoke {
+		sizes = sizes[:2]
+	}
+	for _, clients := range sizes {
 		n.b.say("%d joiners at once", clients)
 		got, err := n.joinAtOnce(ctx, invitation, clients, n.b.times(max(10, 40/clients), max(2, 8/clients)))
 		if err != nil {
