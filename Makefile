@@ -104,7 +104,7 @@ generate-check: tools ## lint the contracts, compare them with the released ones
 	cd sdk/proto && buf lint && buf breaking --against testdata/released.binpb && buf generate && git diff --exit-code .
 
 test-cluster: dist testtools ## the tests with real Kubernetes (root)
-	go test -tags cluster -count=1 -timeout 40m ./tests/cluster/...
+	go test -tags cluster -count=1 -timeout 60m ./tests/cluster/...
 
 test-systemd: dist ## the service tests, and a node, under a real systemd (root)
 	@$(MAKE) --no-print-directory -C tests/systemd
