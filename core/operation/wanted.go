@@ -145,7 +145,7 @@ func putReport(ctx context.Context, c *kube.Client, r *cluster.Report) error {
 }
 
 // ReportSoon says what this node is like just now, if the API server hears it
-// at once: else the agent says it later.
+// within reportLimit: else the agent says it later.
 func (n *Node) ReportSoon(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, reportLimit)
 	defer cancel()
