@@ -182,7 +182,15 @@ func endedWorker(t *testing.T, server, m *machine, name string) {
 		return server.kubectl("get", "pods", "-l", "app=each", "--field-selector", "spec.nodeName="+name, "-o", "jsonpath={.items[*].metadata.uid}")
 	}
 	m.run("mk", "images", "import", filepath.Join(m.Out, "testimages/tools.tar"))
-	server.kubectl("rollout", "status", "daemonset/each", "--timeout=120s")
+	// Not the DaemonSet's status: for an instant after the node's joining it is
+	// that of the other four.
+	server.eventually(2*time.Minute, func() error {
+		out, err := server.try(20*time.Second, "mk", "kubectl", "get", "pods", "-l", "app=each", "--field-selector", "spec.nodeName="+name)
+		if err == nil && !strings.Contains(out, "1/1") {
+			err = fmt.Errorf("the pod of %s does not run: %s", name, out)
+		}
+		return err
+	})
 	before := pods()
 	m.run("mk", "stop")
 	for _, p := range []string{"kubelet", "proxy", "flanneld", "node-agent"} {

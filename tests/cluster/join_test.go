@@ -167,7 +167,7 @@ spec:
     metadata: {labels: {app: each}}
     spec:
       terminationGracePeriodSeconds: 1
-      containers: [{name: each, image: "mk.test/tools:1.0.0", args: [serve], ports: [{containerPort: 8080}]}]
+      containers: [{name: each, image: "mk.test/tools:1.0.0", imagePullPolicy: Never, args: [serve], ports: [{containerPort: 8080}]}]
 ---
 apiVersion: v1
 kind: Service
