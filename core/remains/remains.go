@@ -234,7 +234,12 @@ func (n Node) removeLinks() error {
 // removePorts removes what is connected to the node's bridges: one end of each
 // pod's pair. Their namespaces are gone, but the kernel takes its time.
 func (n Node) removePorts() error {
+	// Pods' interfaces go meanwhile; the kernel then says that its list is not
+	// whole.
 	links, err := netlink.LinkList()
+	for again := 0; errors.Is(err, netlink.ErrDumpInterrupted) && again < 20; again++ {
+		links, err = netlink.LinkList()
+	}
 	if err != nil {
 		return fmt.Errorf("look for the interfaces of pods: %w", err)
 	}

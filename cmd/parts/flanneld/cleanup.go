@@ -48,8 +48,17 @@ func ours(link netlink.Link) bool {
 	return false
 }
 
+// whole lists again while the kernel says that what it lists changed meanwhile.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	all, err := list()
+	for again := 0; errors.Is(err, netlink.ErrDumpInterrupted) && again < 20; again++ {
+		all, err = list()
+	}
+	return all, err
+}
+
 func deleteLinks() error {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("listing interfaces: %w", err)
 	}
@@ -73,7 +82,7 @@ func deleteRoutes(network netip.Prefix, family int) error {
 	if !network.IsValid() {
 		return nil
 	}
-	routes, err := netlink.RouteList(nil, family)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 	if err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}
