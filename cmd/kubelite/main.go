@@ -1,6 +1,6 @@
 // Command kubelite is Kubernetes as one program: the server (API server, controller manager, scheduler, kubelet and
-// proxy in one process), the etcd datastore and the work on its files, and kubectl. Which one it is, its name or first
-// argument says.
+// proxy in one process), the etcd datastore and the work on its files, the draining of a node, and kubectl. Which one it is,
+// its name or first argument says.
 //
 // It decides nothing: every option comes from the args files that it is given. It restarts nothing either: any
 // component's failure ends the process with status 1, and whoever started it starts it again.
@@ -28,6 +28,8 @@ func run(name string, args []string) int {
 		return runEtcd(args)
 	case "datastore":
 		return runDatastore(args, os.Stdout)
+	case "drain":
+		return runDrain(os.Stdin, os.Stdout)
 	case "kubectl":
 		return runKubectl(args)
 	case "version":

@@ -41,6 +41,7 @@ type Options struct {
 // one connection pool; Close gives it back.
 type Client struct {
 	base    *url.URL
+	config  *rest.Config
 	http    *http.Client
 	typed   kubernetes.Interface
 	dynamic dynamic.Interface
@@ -115,7 +116,7 @@ func newClient(config *rest.Config, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare a client of %s: %w", base, err)
 	}
-	return &Client{base: base, http: httpClient, typed: typed, dynamic: dyn}, nil
+	return &Client{base: base, config: config, http: httpClient, typed: typed, dynamic: dyn}, nil
 }
 
 // Server is the URL that this client speaks to.

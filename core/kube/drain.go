@@ -1,29 +1,27 @@
 package kube
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
+	"os/exec"
 	"strings"
-	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/kubectl/pkg/drain"
+	"k8s.io/client-go/rest"
 )
 
-// DrainOptions say which pods may go and how long they get. The zero value is the careful one: pods with local data or
-// without a controller stop the drain before anything is evicted. Pods of DaemonSets and static pods always stay.
+// DrainOptions say which pods may go and how long they get. The zero value, with a Program, is the careful one: pods with
+// local data or without a controller stop the drain before anything is evicted. Pods of DaemonSets and static pods always
+// stay.
 type DrainOptions struct {
+	// Program is kubelite: kubectl's library is in it, not in mk.
+	Program string
 	// DeleteEmptyDirData lets pods with emptyDir volumes go; their data is lost.
 	DeleteEmptyDirData bool
 	// Force lets pods without a controller go; nothing makes them again.
@@ -38,10 +36,11 @@ type DrainOptions struct {
 
 // BlockedPod is a pod that kept a node from being drained.
 type BlockedPod struct {
-	Namespace, Name string
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
 	// Budgets are the PodDisruptionBudgets that refused the eviction.
-	Budgets []string
-	Reason  string
+	Budgets []string `json:"budgets,omitempty"`
+	Reason  string   `json:"reason"`
 }
 
 // DrainError says which pods are left on a node and why. It wraps the end of the context or what the server answered.
@@ -77,8 +76,7 @@ const undoTimeout = 10 * time.Second
 
 // Drain cordons a node and evicts its pods through the Eviction API, so that PodDisruptionBudgets hold, and waits until
 // they are gone. On an error the node is uncordoned again where it was not cordoned before; pods evicted so far stay so.
-// The error is a *DrainError once eviction has begun. progress, which may be nil, may be called from several goroutines,
-// one at a time.
+// The error is a *DrainError once the node is cordoned. progress, which may be nil, is called from one goroutine.
 func (c *Client) Drain(ctx context.Context, name string, opts DrainOptions, progress func(string)) error {
 	if opts.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -92,20 +90,15 @@ func (c *Client) Drain(ctx context.Context, name string, opts DrainOptions, prog
 	if err := c.Cordon(ctx, name); err != nil {
 		return fmt.Errorf("drain: %w", err)
 	}
-	err = c.evictAll(ctx, name, opts, progress)
-	if err == nil {
+	failed := &DrainError{Node: name}
+	failed.Blocked, failed.Err = c.evict(ctx, name, opts, progress)
+	if failed.Err == nil {
 		return nil
 	}
-	failed := &DrainError{Node: name, Err: err}
-	var inner *DrainError
-	if errors.As(err, &inner) {
-		failed = inner
-	}
-	// The context may have ended, and the node must not stay cordoned for that.
-	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	c.nameBudgets(undo, failed.Blocked)
 	if !node.Unschedulable {
+		// The context may have ended, and the node must not stay cordoned for that.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
 		if uncordon := c.Uncordon(undo, name); uncordon != nil {
 			failed.Err = fmt.Errorf("%w (and the node stays cordoned: %w)", failed.Err, uncordon)
 		} else {
@@ -115,226 +108,94 @@ func (c *Client) Drain(ctx context.Context, name string, opts DrainOptions, prog
 	return failed
 }
 
-// PodsToDrain lists the pods, as namespace/name, that Drain would evict, or why it would refuse to begin. It changes nothing.
-func (c *Client) PodsToDrain(ctx context.Context, name string, opts DrainOptions) ([]string, error) {
-	pods, err := podsOf(c.drainHelper(ctx, opts), name)
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, 0, len(pods))
-	for i := range pods {
-		names = append(names, pods[i].Namespace+"/"+pods[i].Name)
-	}
-	slices.Sort(names)
-	return names, nil
+// eviction is what cmd/kubelite/drain reads, with this client's own access.
+type eviction struct {
+	Server             string               `json:"server"`
+	TLS                rest.TLSClientConfig `json:"tls"`
+	BearerToken        string               `json:"bearerToken,omitempty"`
+	BearerTokenFile    string               `json:"bearerTokenFile,omitempty"`
+	UserAgent          string               `json:"userAgent"`
+	Node               string               `json:"node"`
+	DeleteEmptyDirData bool                 `json:"deleteEmptyDirData,omitempty"`
+	Force              bool                 `json:"force,omitempty"`
+	GracePeriod        time.Duration        `json:"gracePeriod,omitempty"`
+	AbandonAfter       time.Duration        `json:"abandonAfter,omitempty"`
 }
 
-func (c *Client) drainHelper(ctx context.Context, opts DrainOptions) *drain.Helper {
-	helper := &drain.Helper{
-		Ctx: ctx, Client: c.typed, Force: opts.Force, GracePeriodSeconds: -1, IgnoreAllDaemonSets: true,
-		DeleteEmptyDirData: opts.DeleteEmptyDirData, ChunkSize: listPage, Out: io.Discard, ErrOut: io.Discard,
-		SkipWaitForDeleteTimeoutSeconds: int(opts.AbandonAfter.Seconds()),
-	}
-	if opts.GracePeriod > 0 {
-		helper.GracePeriodSeconds = max(1, int(opts.GracePeriod.Seconds()))
-	}
-	return helper
+// evictionAnswer is one line of what it writes.
+type evictionAnswer struct {
+	Progress string         `json:"progress"`
+	End      bool           `json:"end"`
+	Error    string         `json:"error"`
+	Status   *metav1.Status `json:"status"`
+	Blocked  []BlockedPod   `json:"blocked"`
 }
 
-func podsOf(helper *drain.Helper, name string) ([]corev1.Pod, error) {
-	list, errs := helper.GetPodsForDeletion(name)
-	if len(errs) > 0 {
-		return nil, fmt.Errorf("choose the pods to evict: %w", errors.Join(errs...))
-	}
-	return list.Pods(), nil
-}
-
-// evictAll uses kubectl's choice of pods and its eviction request, but waits by a watch and ends with the context: the
-// library's own loop sleeps and asks the server in discovery which eviction it knows.
-func (c *Client) evictAll(ctx context.Context, name string, opts DrainOptions, progress func(string)) error {
-	helper := c.drainHelper(ctx, opts)
-	pods, err := podsOf(helper, name)
-	if err != nil || len(pods) == 0 {
-		return err
-	}
-	work, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	helper.Ctx = work
-	e := &evictions{helper: helper, progress: progress, left: map[string]string{}, pods: map[string]corev1.Pod{}, slots: make(chan struct{}, evictAtOnce)}
-	for i := range pods {
-		key := pods[i].Namespace + "/" + pods[i].Name
-		e.pods[key] = pods[i]
-		e.left[key] = "not evicted yet"
-	}
-	var running sync.WaitGroup
-	for key := range maps.Clone(e.pods) {
-		running.Go(func() {
-			if err := e.evict(work, key); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	err = follow(work, c.podSource(name), observer{see: func(set watched, _ []string) (bool, error) {
-		return e.seen(set, opts.AbandonAfter), nil
-	}})
-	if cause := context.Cause(work); err != nil && cause != nil {
-		err = cause
-	}
-	cancel(nil)
-	running.Wait()
-	if err != nil {
-		return &DrainError{Node: name, Blocked: e.blocked(), Err: err}
+// err is what ended the eviction.
+func (a evictionAnswer) err() error {
+	switch {
+	case a.Status != nil:
+		return &apierrors.StatusError{ErrStatus: *a.Status}
+	case a.Error != "":
+		return errors.New(a.Error)
 	}
 	return nil
 }
 
-// evictAtOnce bounds how many evictions are under way; one that a budget refuses gives its place up while it waits.
-const evictAtOnce = 16
-
-func (c *Client) podSource(node string) source {
-	only := fields.OneTermEqualSelector("spec.nodeName", node).String()
-	pods := c.typed.CoreV1().Pods(metav1.NamespaceAll)
-	return source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = only
-			return pods.List(ctx, o)
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = only
-			return pods.Watch(ctx, o)
-		},
+// evict has kubelite evict the pods. When the context ends it is told so, and killed if it does not end by itself.
+func (c *Client) evict(ctx context.Context, name string, opts DrainOptions, progress func(string)) ([]BlockedPod, error) {
+	r := c.config
+	request, err := json.Marshal(eviction{
+		Server: r.Host, TLS: r.TLSClientConfig, BearerToken: r.BearerToken, BearerTokenFile: r.BearerTokenFile, UserAgent: r.UserAgent,
+		Node: name, DeleteEmptyDirData: opts.DeleteEmptyDirData, Force: opts.Force, GracePeriod: opts.GracePeriod, AbandonAfter: opts.AbandonAfter,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for the eviction: %w", err)
 	}
+	cmd := exec.CommandContext(ctx, opts.Program, "drain")
+	var said bytes.Buffer
+	cmd.Stderr, cmd.WaitDelay = &said, undoTimeout
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("ask for the eviction: %w", err)
+	}
+	// Its input stays open for as long as it is to go on: it ends with mk, even with one that is killed.
+	cmd.Cancel = in.Close
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("ask for the eviction: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("evict its pods: %w", err)
+	}
+	_, writeErr := in.Write(request)
+	last, readErr := answers(out, progress)
+	waitErr := cmd.Wait()
+	switch {
+	case last.End && last.err() == nil:
+		return nil, nil
+	case ctx.Err() != nil:
+		return last.Blocked, ended(ctx, "evict its pods", nil)
+	case last.End:
+		return last.Blocked, last.err()
+	}
+	text := strings.TrimSpace(said.String())
+	return nil, fmt.Errorf("evict its pods: %s did not say how it ended: %w", opts.Program, errors.Join(writeErr, readErr, waitErr, errors.New(text[max(0, len(text)-1000):])))
 }
 
-// evictions is the state of one drain: what is left, and what each pod waits for.
-type evictions struct {
-	helper   *drain.Helper
-	progress func(string)
-	slots    chan struct{}
-	mu       sync.Mutex
-	pods     map[string]corev1.Pod
-	left     map[string]string
-}
-
-// evict asks until the eviction is accepted, the pod is gone or the context ends.
-func (e *evictions) evict(ctx context.Context, key string) error {
-	wait := newBackoff()
+// answers reads until the end, and gives the last one.
+func answers(from io.Reader, progress func(string)) (evictionAnswer, error) {
+	dec := json.NewDecoder(from)
 	for {
-		pod, ok := e.pod(key)
-		if !ok {
-			return nil
+		var a evictionAnswer
+		if err := dec.Decode(&a); err != nil {
+			return evictionAnswer{}, err
 		}
-		select {
-		case e.slots <- struct{}{}:
-		case <-ctx.Done():
-			return nil
+		if a.End {
+			return a, nil
 		}
-		err := e.helper.EvictPod(pod, policyv1.SchemeGroupVersion)
-		<-e.slots
-		switch {
-		case err == nil || apierrors.IsNotFound(err):
-			e.note(key, "evicted, has not ended yet")
-			return nil
-		case ctx.Err() != nil:
-			return nil
-		case apierrors.IsTooManyRequests(err):
-			e.note(key, refusal(err))
-		case apierrors.IsForbidden(err) && apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-			e.note(key, "its namespace is being deleted")
-		case apierrors.IsInternalError(err) || apierrors.IsServerTimeout(err) || apierrors.IsConflict(err):
-			e.note(key, err.Error())
-		default:
-			e.note(key, err.Error())
-			return fmt.Errorf("evict pod %s: %w", key, err)
+		if progress != nil {
+			progress(a.Progress)
 		}
-		if wait.pause(ctx) != nil {
-			return nil
-		}
-	}
-}
-
-// refusal is what a disruption budget gave as its reason.
-func refusal(err error) string {
-	var status apierrors.APIStatus
-	if errors.As(err, &status) && status.Status().Details != nil {
-		for _, cause := range status.Status().Details.Causes {
-			if cause.Type == policyv1.DisruptionBudgetCause && cause.Message != "" {
-				return cause.Message
-			}
-		}
-	}
-	return err.Error()
-}
-
-func (e *evictions) pod(key string) (corev1.Pod, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	_, ok := e.left[key]
-	return e.pods[key], ok
-}
-
-func (e *evictions) note(key, text string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if old, ok := e.left[key]; ok && old != text {
-		e.left[key] = text
-		if e.progress != nil {
-			e.progress("pod " + key + ": " + text)
-		}
-	}
-}
-
-// seen strikes off the pods that are gone, or that nobody will end any more; true when none is left.
-func (e *evictions) seen(set watched, abandonAfter time.Duration) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for key := range maps.Clone(e.left) {
-		pod, ok := set[key].(*corev1.Pod)
-		switch {
-		case !ok || pod.UID != e.pods[key].UID:
-		case abandonAfter > 0 && pod.DeletionTimestamp != nil && time.Since(pod.DeletionTimestamp.Time) > abandonAfter:
-		default:
-			continue
-		}
-		delete(e.left, key)
-		if e.progress != nil {
-			e.progress("pod " + key + " is gone")
-		}
-	}
-	return len(e.left) == 0
-}
-
-func (e *evictions) blocked() []BlockedPod {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var out []BlockedPod
-	for _, key := range slices.Sorted(maps.Keys(e.left)) {
-		ns, name, _ := strings.Cut(key, "/")
-		out = append(out, BlockedPod{Namespace: ns, Name: name, Reason: e.left[key]})
-	}
-	return out
-}
-
-// nameBudgets finds the budgets that select the pods left behind and allow no disruption. It is only for the message, so
-// that where the API server cannot be asked, the names are left out.
-func (c *Client) nameBudgets(ctx context.Context, pods []BlockedPod) {
-	budgets := map[string][]policyv1.PodDisruptionBudget{}
-	for i := range pods {
-		p := &pods[i]
-		if _, ok := budgets[p.Namespace]; !ok {
-			list, err := c.typed.PolicyV1().PodDisruptionBudgets(p.Namespace).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
-			if err != nil {
-				return
-			}
-			budgets[p.Namespace] = list.Items
-		}
-		if len(budgets[p.Namespace]) == 0 {
-			continue
-		}
-		pod, err := c.typed.CoreV1().Pods(p.Namespace).Get(ctx, p.Name, metav1.GetOptions{})
-		if err != nil {
-			continue
-		}
-		p.Budgets = refusing(budgets[p.Namespace], pod)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -274,7 +276,8 @@ metadata: {name: guard, namespace: drains}
 spec: {minAvailable: 1, selector: {matchLabels: {app: guarded}}}
 `
 	mustApply(ctx, t, ApplyRequest{Inventory: "drains", Objects: parse(t, text)})
-	if _, err := realClient.PodsToDrain(ctx, "drained", DrainOptions{}); err == nil || !strings.Contains(err.Error(), "drains/guarded") {
+	program := filepath.Join(os.Getenv("MK_OUT"), "bin", "kubelite")
+	if err := realClient.Drain(ctx, "drained", DrainOptions{Program: program}, nil); err == nil || !strings.Contains(err.Error(), "drains/guarded") {
 		t.Fatalf("a pod without a controller: %v", err)
 	}
 	// A running, ready pod: one that does not run is not protected.
@@ -282,7 +285,7 @@ spec: {minAvailable: 1, selector: {matchLabels: {app: guarded}}}
 	if _, err := set.CoreV1().Pods("drains").Patch(ctx, "guarded", types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
-	err := realClient.Drain(ctx, "drained", DrainOptions{Force: true, Timeout: 2 * time.Second}, nil)
+	err := realClient.Drain(ctx, "drained", DrainOptions{Program: program, Force: true, Timeout: 5 * time.Second}, nil)
 	var blocked *DrainError
 	if !errors.As(err, &blocked) || !errors.Is(err, context.DeadlineExceeded) || len(blocked.Blocked) != 1 ||
 		!slices.Equal(blocked.Blocked[0].Budgets, []string{"drains/guard"}) || !blocked.Uncordoned {
@@ -295,7 +298,7 @@ spec: {minAvailable: 1, selector: {matchLabels: {app: guarded}}}
 		t.Fatal(err)
 	}
 	var told []string
-	if err := realClient.Drain(ctx, "drained", DrainOptions{Force: true}, func(text string) { told = append(told, text) }); err != nil {
+	if err := realClient.Drain(ctx, "drained", DrainOptions{Program: program, Force: true}, func(text string) { told = append(told, text) }); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Contains(told, "pod drains/guarded is gone") {

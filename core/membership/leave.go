@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
@@ -193,12 +194,12 @@ func (n Node) drainSelf(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return drained(ctx, c, n.Record.Name, n.detail)
+	return n.drained(ctx, c, n.Record.Name)
 }
 
 // drained drains a node and takes it back in use where that fails.
-func drained(ctx context.Context, c *kube.Client, name string, detail func(string)) error {
-	err := c.Drain(ctx, name, kube.DrainOptions{}, detail)
+func (n Node) drained(ctx context.Context, c *kube.Client, name string) error {
+	err := c.Drain(ctx, name, kube.DrainOptions{Program: n.Programs.Bin(defaults.Kubelite)}, n.detail)
 	if err == nil || kube.NotFound(err) {
 		return nil
 	}
@@ -341,7 +342,7 @@ func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions)
 		err := r.Step(ctx, "drain "+o.Name, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, drainLimit)
 			defer cancel()
-			return drained(ctx, store.Client, o.Name, n.detail)
+			return n.drained(ctx, store.Client, o.Name)
 		})
 		if err != nil {
 			return err
@@ -396,7 +397,7 @@ func (n Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error 
 	if err != nil {
 		return err
 	}
-	return drained(ctx, store.Client, who.Member, n.detail)
+	return n.drained(ctx, store.Client, who.Member)
 }
 
 // speaker refuses whoever does not speak for itself. A node without a record

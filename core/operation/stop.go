@@ -66,7 +66,7 @@ func (n *Node) drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.Drain(ctx, n.Record.Name, kube.DrainOptions{}, n.detail)
+	return c.Drain(ctx, n.Record.Name, kube.DrainOptions{Program: n.Programs.Bin(defaults.Kubelite)}, n.detail)
 }
 
 // StopServices stops all services and, where it is mk's own, their supervisor.

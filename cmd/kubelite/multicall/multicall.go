@@ -14,7 +14,7 @@ const Server = "kubelite"
 
 // Names lists the programs by the name under which they are called, the server first.
 func Names() []string {
-	return []string{Server, "etcd", "datastore", "kubectl", "version"}
+	return []string{Server, "etcd", "datastore", "drain", "kubectl", "version"}
 }
 
 // Choose returns the program and its arguments (without its name). A base name of argv[0] that is a program's (a link to
