@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"mk8s.io/mk/cmd/kubelite/offline"
 )
@@ -16,7 +14,7 @@ import (
 // runDatastore works on the files of a datastore that does not run, and prints what it found as JSON. mk calls it; its
 // options are no promise to people.
 func runDatastore(args []string, out io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilStopped()
 	defer stop()
 	if err := datastore(ctx, args, out); err != nil {
 		fmt.Fprintln(os.Stderr, "datastore:", err)

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 
 	"mk8s.io/mk/cmd/kubelite/drain"
 )
@@ -16,7 +13,7 @@ import (
 // runDrain reads a request from in, evicts a node's pods, and writes what happens as lines of JSON; the last one is the end.
 // It ends early when in does: so whoever asked takes it along, even when killed. mk calls it; it is no promise to people.
 func runDrain(in io.Reader, out io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilStopped()
 	defer stop()
 	dec := json.NewDecoder(in)
 	var request drain.Request

@@ -7,8 +7,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"mk8s.io/mk/cmd/kubelite/multicall"
 )
@@ -37,4 +40,9 @@ func run(name string, args []string) int {
 	default:
 		return runServer(args)
 	}
+}
+
+// untilStopped is the context of a program that ends with its work, or when it is told to.
+func untilStopped() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 }
