@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -66,9 +69,73 @@ func (l *limiter) limited(next http.Handler) http.Handler {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil || !l.allow(from.Addr().Unmap()) {
 			w.Header().Set("Retry-After", "1")
-			reply(w, http.StatusTooManyRequests, peer.Problem{Error: peer.ProblemText{Reason: "TOO_OFTEN", Message: "too many requests: try again in a second"}})
+			reply(w, http.StatusTooManyRequests, peer.Problem{Error: peer.ProblemText{Reason: peer.TooOften, Message: "too many requests: try again in a second"}})
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+const (
+	// atOnce is how many joins are worked on at the same time, mostQueued how
+	// many wait: each asks plugins, which have seconds for an answer and do one
+	// thing after the other.
+	atOnce     = 16
+	mostQueued = 256
+	// queueLimit is how long one waits: less than its client does.
+	queueLimit = 30 * time.Second
+)
+
+// queue has what changes the cluster for a joiner wait for its turn, so that
+// the more come the longer they wait, and none fails.
+type queue struct {
+	turns   chan struct{}
+	waiting chan struct{}
+	limit   time.Duration
+}
+
+func newQueue() *queue {
+	return &queue{turns: make(chan struct{}, atOnce), waiting: make(chan struct{}, mostQueued), limit: queueLimit}
+}
+
+// take waits for a turn; false means that it is better to come again.
+func (q *queue) take(ctx context.Context) bool {
+	select {
+	case q.waiting <- struct{}{}:
+		defer func() { <-q.waiting }()
+	default:
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.limit)
+	defer cancel()
+	select {
+	case q.turns <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (q *queue) give() { <-q.turns }
+
+// queued serves what is asked in its turn. The question is read before: who
+// sends it slowly keeps nobody waiting.
+func (q *queue) queued(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			unreadable(w)
+			return
+		}
+		if !q.take(r.Context()) {
+			w.Header().Set("Retry-After", "2")
+			reply(w, http.StatusServiceUnavailable, peer.Problem{Error: peer.ProblemText{Reason: peer.Busy, Message: manyJoin}})
+			return
+		}
+		defer q.give()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	})
+}
+
+const manyJoin = "many nodes join just now: try again in a few seconds"

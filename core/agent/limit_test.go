@@ -2,9 +2,12 @@ package agent
 
 import (
 	"encoding/binary"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -73,5 +76,55 @@ func TestLimitedAnswers(t *testing.T) {
 	}
 	if codes[http.StatusNoContent] < burst || codes[http.StatusTooManyRequests] == 0 {
 		t.Errorf("answers: %v", codes)
+	}
+}
+
+// More joiners than are served at once wait, and all are served; only who
+// waits too long is asked to come again.
+func TestJoinersAreServedInTurn(t *testing.T) {
+	t.Parallel()
+	q := newQueue()
+	var mu sync.Mutex
+	now, most, started := 0, 0, make(chan struct{}, 200)
+	hold := make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		started <- struct{}{}
+		<-hold
+		mu.Lock()
+		now--
+		mu.Unlock()
+		_, _ = io.Copy(w, r.Body)
+	})
+	ask := func(q *queue, body io.Reader) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		q.queued(h).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", body))
+		return w
+	}
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			if w := ask(q, strings.NewReader("me")); w.Code != http.StatusOK || w.Body.String() != "me" {
+				t.Errorf("%d: %s", w.Code, w.Body)
+			}
+		})
+	}
+	for range atOnce {
+		<-started
+	}
+	hurried := &queue{turns: q.turns, waiting: make(chan struct{}, 1)}
+	if w := ask(hurried, strings.NewReader("late")); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d: %s", w.Code, w.Body)
+	}
+	if w := ask(hurried, strings.NewReader(strings.Repeat("x", maxBody+1))); w.Code != http.StatusBadRequest {
+		t.Errorf("too much is answered %d", w.Code)
+	}
+	close(hold)
+	wg.Wait()
+	if most != atOnce || len(q.turns) != 0 || len(q.waiting) != 0 {
+		t.Errorf("%d at once; %d and %d are left", most, len(q.turns), len(q.waiting))
 	}
 }

@@ -28,6 +28,7 @@ type guests struct {
 	caller func(*http.Request) membership.Caller
 	log    logger
 	images *images
+	queue  *queue
 }
 
 func (s *server) guests() *guests {
@@ -38,6 +39,7 @@ func (s *server) guests() *guests {
 		caller: s.caller,
 		log:    s.log,
 		images: s.images,
+		queue:  s.queue,
 	}
 }
 
@@ -81,6 +83,11 @@ func guest[In, Out any](g *guests, parse func([]byte) (In, error), do func(host,
 			g.refuse(w, r, err)
 			return
 		}
+		if !g.queue.take(r.Context()) {
+			g.refuse(w, r, &microk8s.Refusal{Status: microk8s.StatusFailed, Message: manyJoin})
+			return
+		}
+		defer g.queue.give()
 		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
 		defer cancel()
 		var out Out

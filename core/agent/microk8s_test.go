@@ -102,7 +102,7 @@ func (k *kept) Error(msg string, args ...any) {
 func guestServer(t *testing.T) (*httptest.Server, *standHost, *kept) {
 	t.Helper()
 	h, log := &standHost{}, &kept{}
-	s := &server{log: log, images: newImages(time.Now), trust: &pairs{}}
+	s := &server{log: log, images: newImages(time.Now), queue: newQueue(), trust: &pairs{}}
 	mux := s.routes().(*http.ServeMux)
 	own := http.NewServeMux()
 	g := s.guests()

@@ -80,7 +80,7 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
-	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now)}
+	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now), queue: newQueue()}
 	h := &http.Server{
 		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
@@ -109,6 +109,7 @@ type server struct {
 	log    logger
 	trust  *pairs
 	images *images
+	queue  *queue
 	nudge  func()
 }
 
@@ -120,7 +121,7 @@ type logger interface {
 // routes are the core's own; what is below StrategyPath is the clustering
 // plugin's.
 func (s *server) routes() http.Handler {
-	mux := http.NewServeMux()
+	mux, queued := http.NewServeMux(), s.queue.queued
 	mux.Handle("POST "+peer.LookPath, handle(s, func(n membership.Node, ctx context.Context, who membership.Caller, in peer.Look) (any, error) {
 		if err := n.MayAsk(ctx, who); err != nil {
 			return nil, err
@@ -137,13 +138,13 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, map[string]string{"status": "OK"})
 	})
-	mux.Handle("POST "+peer.CheckPath, handle(s, membership.Node.CheckJoin))
-	mux.Handle("POST "+peer.BeginPath, handle(s, membership.Node.BeginJoin))
+	mux.Handle("POST "+peer.CheckPath, queued(handle(s, membership.Node.CheckJoin)))
+	mux.Handle("POST "+peer.BeginPath, queued(handle(s, membership.Node.BeginJoin)))
 	mux.Handle("POST "+peer.SecretsPath, handle(s, membership.Node.JoinSecrets))
-	mux.Handle("POST "+peer.SignPath, handle(s, membership.Node.SignFor))
-	mux.Handle("POST "+peer.RenewPath, handle(s, membership.Node.RenewFor))
-	mux.Handle("POST "+peer.CommitPath, handle(s, done(membership.Node.CommitJoin)))
-	mux.Handle("POST "+peer.ReleasePath, handle(s, done(membership.Node.ReleaseJoin)))
+	mux.Handle("POST "+peer.SignPath, queued(handle(s, membership.Node.SignFor)))
+	mux.Handle("POST "+peer.RenewPath, queued(handle(s, membership.Node.RenewFor)))
+	mux.Handle("POST "+peer.CommitPath, queued(handle(s, done(membership.Node.CommitJoin))))
+	mux.Handle("POST "+peer.ReleasePath, queued(handle(s, done(membership.Node.ReleaseJoin))))
 	mux.Handle("POST "+peer.LeavePath, handle(s, done(membership.Node.LetGo)))
 	mux.Handle("POST "+peer.DrainPath, handle(s, done(membership.Node.LetGoOfPods)))
 	mux.Handle("POST "+peer.IdentityPath, handle(s, s.identity))
@@ -176,7 +177,7 @@ func handle[In, Out any](s *server, do func(membership.Node, context.Context, me
 			err = json.Unmarshal(data, &in)
 		}
 		if err != nil {
-			reply(w, http.StatusBadRequest, peer.Problem{Error: peer.ProblemText{Reason: plugin.BadArgument, Message: "the request cannot be read"}})
+			unreadable(w)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestLimit)
@@ -193,6 +194,10 @@ func handle[In, Out any](s *server, do func(membership.Node, context.Context, me
 		}
 		reply(w, http.StatusOK, out)
 	})
+}
+
+func unreadable(w http.ResponseWriter) {
+	reply(w, http.StatusBadRequest, peer.Problem{Error: peer.ProblemText{Reason: plugin.BadArgument, Message: "the request cannot be read"}})
 }
 
 // strategy hands a request to the clustering plugin.

@@ -89,6 +89,8 @@ type Node struct {
 	// and is about to be made.
 	Endpoints []string
 
+	barring *barring
+
 	mu   sync.Mutex
 	kube *kube.Client
 }
@@ -98,6 +100,7 @@ var ErrNoNode = errors.New("no node was ever started here")
 
 // wire connects what an operation uses; the record may be set later.
 func (n *Node) wire() {
+	n.barring = newBarring()
 	owner := lock.Owner{PID: os.Getpid(), User: n.User, Verb: n.Verb, Since: n.Now()}
 	n.Issuer = &Issuer{Root: n.Root, Record: n.Record, Plugins: n.Plugins, Now: n.Now, Floor: n.Built, KeyType: n.keyType(), Signer: n.signer}
 	if n.Record != nil && n.Record.Role == node.Worker {

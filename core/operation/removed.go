@@ -3,10 +3,10 @@ package operation
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"mk8s.io/mk/core/cluster"
@@ -18,7 +18,8 @@ const (
 	barredName = "removed-nodes"
 	// barredFor is longer than any certificate of a node lives.
 	barredFor = 400 * 24 * time.Hour
-	mostTries = 10 // where others write at the same time
+	// barLimit is how long a change of the list may take.
+	barLimit = 30 * time.Second
 )
 
 // Bar keeps the kubelet of a node that was removed from coming back as a new
@@ -43,58 +44,143 @@ func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) er
 }
 
 // changeBarred changes the list of nodes that were removed, and has the API
-// server go by it. Several nodes may do so at once: whoever finds that the list
-// has changed meanwhile goes by the new one.
+// server go by it.
 func (n *Node) changeBarred(ctx context.Context, c *kube.Client, change func(map[string][]byte) bool) error {
-	for range mostTries {
-		doc, err := c.ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, barredName)
-		if kube.NotFound(err) {
-			doc, err = kube.Document{Kind: kube.PlainDocument, Namespace: kube.SystemNamespace, Name: barredName}, nil
+	return n.barring.change(ctx, barredList{c}, n.Now(), change)
+}
+
+// barredStore is where the list is kept, and what goes by it.
+type barredStore interface {
+	read(ctx context.Context) (kube.Document, error)
+	write(ctx context.Context, doc kube.Document) (kube.Document, error)
+	enforce(ctx context.Context, names []string) error
+}
+
+// barring changes the list for all that a process does at once. What is wanted
+// while one change is on its way is made together by the next: of many nodes
+// that come or go none waits for each of the others.
+type barring struct {
+	turn chan struct{} // holds one: whoever writes
+
+	mu   sync.Mutex
+	next []*barWish
+}
+
+// barWish is one change of the list, and what came of it.
+type barWish struct {
+	change func(map[string][]byte) bool
+	done   chan error // holds one
+}
+
+func newBarring() *barring { return &barring{turn: make(chan struct{}, 1)} }
+
+// change makes a change of the list, and answers when the API server goes by
+// it. A change that reports false is none, wherever it is made.
+func (b *barring) change(ctx context.Context, list barredStore, now time.Time, change func(map[string][]byte) bool) error {
+	doc, err := list.read(ctx)
+	if err != nil {
+		return err
+	}
+	if !change(maps.Clone(doc.Data)) {
+		return nil
+	}
+	w := &barWish{change: change, done: make(chan error, 1)}
+	b.mu.Lock()
+	b.next = append(b.next, w)
+	b.mu.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+	case err := <-w.done: // with another's
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("wait to change the list of removed nodes: %w", ctx.Err())
+	}
+	defer func() { <-b.turn }()
+	b.mu.Lock()
+	all := b.next
+	b.next = nil
+	b.mu.Unlock()
+	if len(all) > 0 {
+		// It is for others, too: they do not lose it when this caller goes.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), barLimit)
+		defer cancel()
+		err := write(ctx, list, now, all)
+		for _, w := range all {
+			w.done <- err
 		}
+	}
+	return <-w.done
+}
+
+// write makes changes of the list. Other nodes may write at the same time:
+// each time that this fails one of them is done, and the new list is gone by.
+func write(ctx context.Context, list barredStore, now time.Time, all []*barWish) error {
+	for {
+		doc, err := list.read(ctx)
 		if err != nil {
 			return err
 		}
-		if doc.Data == nil {
-			doc.Data = map[string][]byte{}
+		changed := false
+		for _, w := range all {
+			changed = w.change(doc.Data) || changed
 		}
-		if !change(doc.Data) {
+		if !changed {
 			return nil
 		}
 		maps.DeleteFunc(doc.Data, func(_ string, when []byte) bool {
 			at, err := time.Parse(time.RFC3339, string(when))
-			return err != nil || n.Now().Sub(at) > barredFor
+			return err != nil || now.Sub(at) > barredFor
 		})
-		doc, err = c.WriteDocument(ctx, doc)
+		doc, err = list.write(ctx, doc)
 		if kube.Conflict(err) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		return n.applyBarred(ctx, c, doc)
+		return enforce(ctx, list, doc)
 	}
-	return errors.New("the list of removed nodes is written by someone else all the time")
 }
 
-func (n *Node) applyBarred(ctx context.Context, c *kube.Client, doc kube.Document) error {
-	for range mostTries {
-		objects, err := barredPolicy(slices.Sorted(maps.Keys(doc.Data)))
-		if err != nil {
+// enforce has the API server go by the list, until that is the newest.
+func enforce(ctx context.Context, list barredStore, doc kube.Document) error {
+	for {
+		if err := list.enforce(ctx, slices.Sorted(maps.Keys(doc.Data))); err != nil {
 			return err
 		}
-		if _, err := c.Apply(ctx, kube.ApplyRequest{Inventory: "mk-" + barredName, Objects: objects, Prune: true}); err != nil {
+		now, err := list.read(ctx)
+		if err != nil || now.Version == doc.Version {
 			return err
-		}
-		now, err := c.ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, barredName)
-		if err != nil {
-			return err
-		}
-		if now.Version == doc.Version {
-			return nil
 		}
 		doc = now
 	}
-	return errors.New("the list of removed nodes changes all the time")
+}
+
+// barredList is the list in a cluster.
+type barredList struct{ client *kube.Client }
+
+func (l barredList) read(ctx context.Context) (kube.Document, error) {
+	doc, err := l.client.ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, barredName)
+	if kube.NotFound(err) {
+		doc, err = kube.Document{Kind: kube.PlainDocument, Namespace: kube.SystemNamespace, Name: barredName}, nil
+	}
+	if doc.Data == nil {
+		doc.Data = map[string][]byte{}
+	}
+	return doc, err
+}
+
+func (l barredList) write(ctx context.Context, doc kube.Document) (kube.Document, error) {
+	return l.client.WriteDocument(ctx, doc)
+}
+
+func (l barredList) enforce(ctx context.Context, names []string) error {
+	objects, err := barredPolicy(names)
+	if err != nil {
+		return err
+	}
+	_, err = l.client.Apply(ctx, kube.ApplyRequest{Inventory: "mk-" + barredName, Objects: objects, Prune: true})
+	return err
 }
 
 // barredPolicy refuses the names to kubelets. Whoever runs the cluster may make

@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,10 @@ const (
 	dialLimit        = 5 * time.Second
 	callLimit        = 2 * time.Minute
 	repeatAfter      = 500 * time.Millisecond
+	// busyPatience is how long anyone is asked again who says when to.
+	busyPatience = time.Minute
+	// mostAfter is the longest that is waited where a server says how long.
+	mostAfter = 10 * time.Second
 )
 
 // Reasons that only this package's errors have.
@@ -46,6 +51,9 @@ const (
 	WrongServer plugin.Reason = "WRONG_SERVER"
 	// Unreachable says that nobody answers there.
 	Unreachable plugin.Reason = "UNREACHABLE"
+	// TooOften and Busy say that the other side has no time yet.
+	TooOften plugin.Reason = "TOO_OFTEN"
+	Busy     plugin.Reason = "BUSY"
 )
 
 // Options say whom to trust and who asks. One of Fingerprint, Roots and
@@ -180,22 +188,45 @@ type Answer struct {
 }
 
 // Raw sends a request as it is, and again while a server that was met is
-// silent and there is patience.
+// silent and there is patience, or one has no time yet and says when.
 func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
-	for until := time.Now().Add(c.patience); ; {
+	for began := time.Now(); ; {
 		a, err := c.once(ctx, r)
-		if !errors.Is(err, Unreachable) || !c.Met() || time.Now().After(until) {
+		after, why := c.again(a, err)
+		patience := c.patience
+		if err == nil {
+			patience = max(patience, busyPatience)
+		}
+		if after == 0 || time.Since(began) > patience {
 			return a, err
 		}
 		if c.waiting != nil {
-			c.waiting(err)
+			c.waiting(why)
 		}
 		select {
-		case <-time.After(repeatAfter):
+		case <-time.After(after):
 		case <-ctx.Done():
 			return a, err
 		}
 	}
+}
+
+// again says after how long something is sent again, and why; zero is never.
+func (c *Client) again(a *Answer, err error) (time.Duration, error) {
+	if err != nil {
+		if errors.Is(err, Unreachable) && c.Met() {
+			return repeatAfter, err
+		}
+		return 0, nil
+	}
+	if a.Status != http.StatusTooManyRequests && a.Status != http.StatusServiceUnavailable {
+		return 0, nil
+	}
+	seconds, err := strconv.Atoi(a.Headers["Retry-After"])
+	if err != nil || seconds < 1 {
+		return 0, nil // it is for whoever asked
+	}
+	return min(time.Duration(seconds)*time.Second, mostAfter), a.asError(c.base)
 }
 
 func (c *Client) once(ctx context.Context, r Request) (*Answer, error) {

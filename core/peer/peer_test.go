@@ -128,3 +128,28 @@ func TestASilenceOfWhoWasMetIsWaitedOut(t *testing.T) {
 		t.Errorf("one that was never met: %v after %s", err, time.Since(began))
 	}
 }
+
+// Who says when to ask again is asked again then; who does not is not.
+func TestWhoIsBusyIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	asked, after := 0, "1"
+	address, fingerprint := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked%2 == 0 {
+			_, _ = w.Write([]byte("{}"))
+			return
+		}
+		w.Header().Set("Retry-After", after)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"error":{"reason":"BUSY","message":"later"}}`))
+	})
+	var heard []error
+	c := New(address, Options{Fingerprint: fingerprint, Waiting: func(err error) { heard = append(heard, err) }})
+	defer c.Close()
+	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); err != nil || asked != 2 || len(heard) != 1 || !errors.Is(heard[0], Busy) {
+		t.Errorf("asked %d times, heard %v: %v", asked, heard, err)
+	}
+	after = ""
+	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); !errors.Is(err, Busy) || asked != 3 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
