@@ -121,8 +121,9 @@ bench: build testtools ## measure mk beside what can be had without it, and prin
 bench-smoke: build testtools ## the same, briefly: it fails where a row cannot be measured or is far from its aim (root)
 	@$(BENCH) -smoke
 
-chaos: build ## kill mk before every single write of start, refresh-certs and plugin use; with real Kubernetes, before and behind every record of the journal; wait until every program asks with its renewed certificate (root)
+chaos: build ## kill mk before every single write of start, refresh-certs and plugin use; both sides of a join and a leave at every record; with real Kubernetes, before and behind every record of the journal; wait until every program asks with its renewed certificate (root)
 	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 60m ./core/operation
+	MK_CHAOS=1 go test -tags cluster -count=1 -run TestKilledStandIns -timeout 120m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run 'TestKilled$$' -timeout 60m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run TestTime -timeout 20m ./tests/cluster
 

@@ -7,9 +7,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -17,45 +16,90 @@ import (
 // crashStep has mk kill itself, as `kill -9` would, before one of the records
 // that it writes into its journal, or right behind it: MK_CRASH_AT is
 // before:N or after:N, for the Nth record, counted from 1. MK_CRASH_LOG names
-// a file that gets a line for each record that mk came to. MK_ROOT says where
-// the journal is.
+// a file that gets a line for each record that mk came to.
+//
+// An agent runs already, and has an environment of its own: it is told by
+// files beside the node's folder. <root>.crash holds what MK_CRASH_AT would,
+// or anything else to have records noted only; it counts from when it is
+// there, and is gone before the agent is. The lines come into <root>.crash.log.
 //
 // A record is a line of a ChangeSet's journal, or a new operation.json, which
 // is written at each boundary of two steps.
-func crashStep(env func(string) string) func(op, path string) {
-	when, number, _ := strings.Cut(env("MK_CRASH_AT"), ":")
-	at, _ := strconv.ParseInt(number, 10, 64)
-	log := env("MK_CRASH_LOG")
-	var seen atomic.Int64
-	return func(op, name string) {
-		if !isRecord(op, name) {
-			return
-		}
-		n := seen.Add(1)
-		if log != "" {
-			note(log, fmt.Sprintf("%d %s %s\n", n, op, name))
-		}
-		switch {
-		case n != at:
-		case when == "before":
-			die()
-		case when == "after":
-			file := filepath.Join(env("MK_ROOT"), name)
-			before, err := os.Stat(file)
-			go dieBehind(file, before, err)
-		}
+func crashStep(env func(string) string, root string) func(op, path string) {
+	c := &crash{root: root, at: env("MK_CRASH_AT"), log: env("MK_CRASH_LOG")}
+	c.own = c.at != "" || c.log != ""
+	return c.step
+}
+
+// crash counts the records of one process.
+type crash struct {
+	root    string
+	own     bool // said by the environment, not by a file
+	mu      sync.Mutex
+	at, log string
+	told    time.Time // of the file that counts
+	seen    int
+}
+
+func (c *crash) step(op, name string) {
+	if !isRecord(op, name) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.own && !c.look() {
+		return
+	}
+	c.seen++
+	if c.log != "" {
+		note(c.log, fmt.Sprintf("%d %s %s\n", c.seen, op, name))
+	}
+	switch c.at {
+	case fmt.Sprintf("before:%d", c.seen):
+		c.die()
+	case fmt.Sprintf("after:%d", c.seen):
+		file := filepath.Join(c.root, name)
+		before, err := os.Stat(file)
+		go c.dieBehind(file, before, err)
 	}
 }
 
+// look reads what the agent is told, and reports whether it is told anything.
+func (c *crash) look() bool {
+	file := c.root + ".crash"
+	info, err := os.Stat(file)
+	if err != nil {
+		return false
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	if !info.ModTime().Equal(c.told) {
+		c.told, c.seen = info.ModTime(), 0
+	}
+	c.at, c.log = string(data), file+".log"
+	return true
+}
+
 // dieBehind dies as soon as a file is another one than it was, or larger.
-func dieBehind(file string, before os.FileInfo, err error) {
+func (c *crash) dieBehind(file string, before os.FileInfo, err error) {
 	for {
 		now, nowErr := os.Stat(file)
 		if nowErr == nil && (err != nil || !os.SameFile(before, now) || now.Size() != before.Size()) {
-			die()
+			c.die()
 		}
 		time.Sleep(20 * time.Microsecond)
 	}
+}
+
+// die returns never.
+func (c *crash) die() {
+	if !c.own {
+		_ = os.Remove(c.root + ".crash")
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
 }
 
 func isRecord(op, name string) bool {
@@ -74,10 +118,4 @@ func note(file, line string) {
 	if err := f.Close(); err != nil {
 		panic(err)
 	}
-}
-
-// die returns never.
-func die() {
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {}
 }

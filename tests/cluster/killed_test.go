@@ -171,6 +171,9 @@ func (m *machine) whole(ctx context.Context) error {
 	return m.secrets()
 }
 
+// errSurvived says that mk came to its end before it killed itself.
+var errSurvived = errors.New("mk came to its end")
+
 // kill runs mk and wants it to kill itself there.
 func (m *machine) kill(ctx context.Context, at string, words ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
@@ -179,6 +182,9 @@ func (m *machine) kill(ctx context.Context, at string, words ...string) error {
 	cmd.Env = append(cmd.Env, "MK_CRASH_AT="+at)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
+	if err == nil {
+		err = errSurvived
+	}
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || ctx.Err() != nil {
 		return fmt.Errorf("mk %s did not kill itself %s: %w\n%s", strings.Join(words, " "), at, err, out)

@@ -111,6 +111,7 @@ func TestContextsComeFromAbove(t *testing.T) {
 		"sdk/serve.go":                               "Serve is all that a plugin's main calls",
 		"tests/bench/main.go":                        "main",
 		"tests/bench/bare/main.go":                   "main",
+		"tests/cluster/standin/main.go":              "main",
 		"tests/cluster/machine_test.go":              "cleaning up after the test's own context has ended",
 		"core/lock/lock_test.go":                     "shows that a context without a deadline is refused",
 		"core/netinfo/namespace_test.go":             "runs in a child process, which has no test's context",

@@ -1,0 +1,386 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestKilledStandIns kills the joiner, and the agent that serves it, before
+// and behind each record of a join and of a leave, of a control-plane node and
+// of a worker. Each time the same words bring it to its end; then there are
+// the members, nodes and objects that there should be and no others, each
+// token was used once, and a node that left holds no key. What no join is
+// about is stood for, so that with MK_CHAOS every record takes minutes;
+// without it, kills are some records apart, and another run begins elsewhere.
+func TestKilledStandIns(t *testing.T) {
+	dist := standIns(t)
+	for i, role := range []string{"control-plane", "worker"} {
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, dist, 3+i, role == "worker")
+			p.killJoins()
+		})
+	}
+}
+
+// standIns is a distribution in which mk, its plugins and etcd are real, and
+// everything else is stood for.
+func standIns(t *testing.T) string {
+	t.Helper()
+	out, err := filepath.Abs("../../out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dist := passable(t)
+	if err := os.MkdirAll(filepath.Join(dist, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	build(t, "-tags", "crashpoint", "-o", filepath.Join(dist, "bin/mk"), "mk8s.io/mk/cmd/mk")
+	build(t, "-o", filepath.Join(dist, "bin/standin"), "mk8s.io/mk/tests/cluster/standin")
+	for name, to := range map[string]string{
+		"bin/kubelite": "standin", "bin/containerd": "standin", "bin/flanneld": "standin",
+		"bin/kubelite.real": filepath.Join(out, "bin/kubelite"), "plugins": filepath.Join(out, "plugins"),
+	} {
+		if err := os.Symlink(to, filepath.Join(dist, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dist
+}
+
+// pair is a node that serves joins and one that comes and goes.
+type pair struct {
+	t           *testing.T
+	server, m   *machine
+	worker      bool
+	here, away  map[string]bool // the keys of what is stored, with the second node and without it
+	joins       int             // that came to their end
+	join, leave []killPoint
+}
+
+// killPoint is where somebody is killed.
+type killPoint struct {
+	who, at string // mk or the agent; before:N or after:N
+	late    bool   // mk has told the cluster that it is at its end
+	last    bool
+}
+
+// String is for people.
+func (k killPoint) String() string { return k.who + " killed " + k.at }
+
+// newPair starts the server, has the other node come and go undisturbed, and
+// notes what that leaves and where it can be killed. The first join is not
+// like the others: a control plane that was alone begins to elect leaders, and
+// nobody was removed yet.
+func newPair(t *testing.T, dist string, number int, worker bool) *pair {
+	t.Helper()
+	all := network(t, number, 2)
+	for _, m := range all {
+		m.Out, m.Program = dist, filepath.Join(dist, "bin/mk")
+	}
+	p := &pair{t: t, server: all[0], m: all[1], worker: worker}
+	t.Cleanup(func() {
+		for _, f := range []string{".crash", ".crash.log"} {
+			_ = os.Remove(p.server.Root + f)
+		}
+	})
+	p.server.run("mk", "start", "--name", "n1")
+	p.m.run("mk", p.words()...)
+	p.m.run("mk", "leave")
+	p.join = p.pointsOf(p.words()...)
+	p.joins = 2
+	p.here = p.keys()
+	p.leave = p.pointsOf("leave")
+	p.away = p.keys()
+	p.whole(false, "undisturbed")
+	return p
+}
+
+// words join the second node with a token of their own.
+func (p *pair) words() []string {
+	if p.worker {
+		return []string{"join", p.server.invite("--worker"), "--name", "n2", "--worker"}
+	}
+	return []string{"join", p.server.invite(), "--name", "n2"}
+}
+
+// pointsOf runs mk to its end and answers where it and the agent that serves it
+// can be killed.
+func (p *pair) pointsOf(words ...string) []killPoint {
+	p.t.Helper()
+	told := p.server.Root + ".crash"
+	if err := errors.Join(os.RemoveAll(told+".log"), os.WriteFile(told, []byte("nowhere"), 0o600)); err != nil {
+		p.t.Fatal(err)
+	}
+	own := filepath.Join(p.t.TempDir(), "records")
+	cmd := p.m.Command(p.t.Context(), "mk", words...)
+	cmd.Env = append(cmd.Env, "MK_CRASH_LOG="+own)
+	cmd.WaitDelay = time.Second
+	if out, err := cmd.CombinedOutput(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		p.t.Fatalf("mk %s: %v\n%s", words[0], err, out)
+	}
+	var points []killPoint
+	for who, log := range map[string]string{"mk": own, "the agent": told + ".log"} {
+		data, err := os.ReadFile(log)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			p.t.Fatal(err)
+		}
+		p.t.Logf("mk %s: records of %s\n%s", words[0], who, data)
+		records := strings.Count(string(data), "\n")
+		for i := range records {
+			late := who == "mk" && i >= records-2
+			points = append(points, killPoint{who, fmt.Sprintf("before:%d", i+1), late, false},
+				killPoint{who, fmt.Sprintf("after:%d", i+1), late, i == records-1})
+		}
+	}
+	if err := os.Remove(told); err != nil {
+		p.t.Fatal(err)
+	}
+	slices.SortStableFunc(points, func(a, b killPoint) int { return strings.Compare(a.who, b.who) })
+	return points
+}
+
+// some are all points with MK_CHAOS, else a few, each time others.
+func some(points []killPoint, few int) []killPoint {
+	if os.Getenv("MK_CHAOS") != "" || len(points) <= few {
+		return points
+	}
+	stride := len(points) / few
+	var out []killPoint
+	for i := int(time.Now().Unix()) % stride; i < len(points); i += stride {
+		out = append(out, points[i])
+	}
+	return out
+}
+
+// killJoins has the second node come and go, killed each time elsewhere. Every
+// third join that was killed is given up: its token is as good as before.
+func (p *pair) killJoins() {
+	p.t.Helper()
+	join, leave := some(p.join, 5), some(p.leave, 5)
+	began := time.Now()
+	for i := range max(len(join), len(leave)) {
+		words := p.words()
+		k := join[i%len(join)]
+		p.kill(k, words...)
+		if err := p.m.secrets(); err != nil {
+			p.t.Errorf("mk join, %s: %v", k, err)
+		}
+		if i%3 == 2 && k.who == "mk" && !k.late {
+			p.giveUp(k)
+		}
+		p.finish(k, words...)
+		p.joins++
+		p.whole(true, "mk join, "+k.String())
+		k = leave[i%len(leave)]
+		p.kill(k, "leave")
+		if p.m.Started() {
+			p.finish(k, "leave")
+		}
+		p.whole(false, "mk leave, "+k.String())
+		if p.t.Failed() {
+			return
+		}
+	}
+	p.t.Logf("killed at %d records of a join and %d of a leave in %s", len(join), len(leave), round(time.Since(began)))
+}
+
+// giveUp takes a join back, unless it only goes forward: then that is said.
+func (p *pair) giveUp(k killPoint) {
+	p.t.Helper()
+	forward := false
+	for _, o := range p.m.operations() {
+		forward = forward || strings.Contains(o, `"verb": "join"`) && strings.Contains(o, `"state": "open"`) && strings.Contains(o, `"forward": true`)
+	}
+	out, err := p.m.try(2*time.Minute, "mk", "leave")
+	switch {
+	case forward && (err == nil || !strings.Contains(err.Error(), "only goes forward")):
+		p.t.Errorf("a join that only goes forward, %s, is given up: %v\n%s", k, err, out)
+	case forward, err != nil && strings.Contains(err.Error(), "is no node"):
+	case err != nil:
+		p.t.Errorf("a join, %s, is given up: %v\n%s", k, err, out)
+	default:
+		p.whole(false, "mk join, "+k.String()+", given up")
+	}
+}
+
+// finish has the same words come to their end.
+func (p *pair) finish(k killPoint, words ...string) {
+	p.t.Helper()
+	out, err := p.m.try(3*time.Minute, "mk", words...)
+	if err != nil && !strings.Contains(err.Error(), "belongs to a cluster already") { // it may have been killed at its very end
+		p.t.Fatalf("mk %s, %s, once more: %v\n%s", words[0], k, err, out)
+	}
+}
+
+// kill runs mk until somebody is killed; if that is the agent, it comes back,
+// and mk goes on.
+func (p *pair) kill(k killPoint, words ...string) {
+	p.t.Helper()
+	if k.who == "mk" {
+		err := p.m.kill(p.t.Context(), k.at, words...)
+		if err != nil && !(k.last && errors.Is(err, errSurvived)) { // it may end before it sees its last record
+			p.t.Fatal(err)
+		}
+		return
+	}
+	told, daemon := p.server.Root+".crash", p.server.daemon()
+	if err := os.WriteFile(told, []byte(k.at), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(p.t.Context(), 4*time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.m.Try(ctx, 3*time.Minute, "mk", words...)
+		ended <- err
+	}()
+	p.server.eventually(3*time.Minute, func() error {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", daemon)); err == nil && len(ended) == 0 {
+			return errors.New("the agent is not killed")
+		}
+		return nil
+	})
+	if _, err := os.Stat(told); err == nil {
+		_ = os.Remove(told) // mk came by with fewer records
+	} else {
+		p.server.run("mk", "start") // takes over what the daemon left running
+	}
+	if err := <-ended; err != nil {
+		p.t.Logf("mk %s, %s: %v", words[0], k, err)
+	}
+}
+
+// keys of all objects that are stored.
+func (p *pair) keys() map[string]bool {
+	p.t.Helper()
+	out := map[string]bool{}
+	for k := range p.objects() {
+		out[k] = true
+	}
+	return out
+}
+
+func (p *pair) objects() map[string]json.RawMessage {
+	p.t.Helper()
+	text := p.server.run(filepath.Join(p.server.Out, "bin/kubelite"), "objects", p.server.Root)
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		p.t.Fatal(err)
+	}
+	return all
+}
+
+// whole wants the cluster to be as it should be, with the second node or
+// without it.
+func (p *pair) whole(joined bool, after string) {
+	p.t.Helper()
+	want, members := p.away, []string{"n1"}
+	if joined {
+		want = p.here
+		if !p.worker {
+			members = append(members, "n2")
+		}
+	}
+	for _, err := range []error{p.sameObjects(want), p.sameMembers(members), p.usedTokens()} {
+		if err != nil {
+			p.t.Errorf("%s: %v", after, err)
+		}
+	}
+	if joined {
+		return
+	}
+	nothingLeft(p.t, p.m)
+	if err := p.noKeys(); err != nil {
+		p.t.Errorf("%s: %v", after, err)
+	}
+}
+
+// sameObjects compares what is stored, and looks that no join is under way.
+func (p *pair) sameObjects(want map[string]bool) error {
+	all := p.objects()
+	var errs []error
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if !want[k] {
+			errs = append(errs, fmt.Errorf("%s is there: %s", k, all[k]))
+		}
+		if text := string(all[k]); strings.Contains(k, "#node.") && (!strings.Contains(text, `\"state\":\"joined\"`) || strings.Contains(text, "reservation") || strings.Contains(text, "takeBack")) {
+			errs = append(errs, fmt.Errorf("the record of a node: %s", text))
+		}
+	}
+	for k := range want {
+		if all[k] == nil {
+			errs = append(errs, fmt.Errorf("%s is gone", k))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *pair) sameMembers(want []string) error {
+	var names []string
+	for _, d := range datastoreMembers(p.server) {
+		if d.Role != "voter" {
+			return fmt.Errorf("a member does not vote: %+v", d)
+		}
+		names = append(names, d.Name)
+	}
+	if slices.Sort(names); !slices.Equal(names, want) {
+		return fmt.Errorf("the datastore has the members %q, want %q", names, want)
+	}
+	return nil
+}
+
+// usedTokens wants as many tokens used as joins came to their end, and none
+// held. One that is good is of a join that was given up.
+func (p *pair) usedTokens() error {
+	var all []struct {
+		ID    string `json:"id"`
+		State string `json:"state"`
+	}
+	if err := json.Unmarshal([]byte(p.server.run("mk", "token", "list", "--expired", "-o", "json")), &all); err != nil {
+		return err
+	}
+	states := map[string]int{}
+	for _, x := range all {
+		states[x.State]++
+	}
+	if states["used"] != p.joins || states["used"]+states["good"] != len(all) || states["good"] > 1 {
+		return fmt.Errorf("%d joins, and tokens %v", p.joins, states)
+	}
+	return nil
+}
+
+// noKeys looks that nothing of the cluster's is on a node that left.
+func (p *pair) noKeys() error {
+	return filepath.WalkDir(p.m.Root, func(path string, d os.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, secret := range []string{"PRIVATE KEY", "BEGIN CERTIFICATE", "client-key-data", "token:"} {
+			if strings.Contains(string(data), secret) {
+				return fmt.Errorf("%s holds %q on a node that left", path, secret)
+			}
+		}
+		return nil
+	})
+}
