@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -43,7 +42,7 @@ type Client struct {
 	base    *url.URL
 	config  *rest.Config
 	http    *http.Client
-	typed   kubernetes.Interface
+	typed   *apis
 	dynamic dynamic.Interface
 }
 
@@ -106,9 +105,9 @@ func newClient(config *rest.Config, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare the connection to %s: %w", base, err)
 	}
-	typed, err := kubernetes.NewForConfigAndClient(config, httpClient)
+	typed, err := newAPIs(config, httpClient)
 	if err != nil {
-		return nil, fmt.Errorf("prepare a client of %s: %w", base, err)
+		return nil, err
 	}
 	plain := rest.CopyConfig(config)
 	plain.ContentType, plain.AcceptContentTypes = jsonType, jsonType
@@ -121,9 +120,6 @@ func newClient(config *rest.Config, opts Options) (*Client, error) {
 
 // Server is the URL that this client speaks to.
 func (c *Client) Server() string { return c.base.String() }
-
-// Clientset is the typed client, for callers that need an API this package does not wrap.
-func (c *Client) Clientset() kubernetes.Interface { return c.typed }
 
 // Close gives idle connections back. Calls under way go on; the client may be used again.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -10,8 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // The signers that mk serves.
@@ -72,13 +70,7 @@ func csrFrom(o *certv1.CertificateSigningRequest) CSR {
 // ends, which is the error. All calls come from one goroutine; after the API server was away, open requests come again.
 // trouble, which may be nil, hears why it cannot be asked.
 func (c *Client) WatchCSRs(ctx context.Context, see func(CSR), trouble func(error)) error {
-	requests := c.typed.CertificatesV1().CertificateSigningRequests()
-	src := source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return requests.List(ctx, o) },
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return requests.Watch(ctx, o)
-		},
-	}
+	src := c.typed.requests().source(metav1.ListOptions{})
 	err := follow(ctx, src, observer{trouble: trouble, see: func(set watched, changed []string) (bool, error) {
 		for _, key := range slices.Sorted(slices.Values(changed)) {
 			obj, ok := set[key].(*certv1.CertificateSigningRequest)
@@ -145,11 +137,11 @@ func addCondition(o *certv1.CertificateSigningRequest, kind certv1.RequestCondit
 
 // changeCSR changes the approval or the status; it reads and tries again where someone else was faster.
 func (c *Client) changeCSR(ctx context.Context, csr CSR, what string, approval bool, change func(*certv1.CertificateSigningRequest) bool) error {
-	requests := c.typed.CertificatesV1().CertificateSigningRequests()
+	requests := c.typed.requests()
 	what = what + " certificate signing request " + csr.Name
 	wait := newBackoff()
 	for {
-		o, err := requests.Get(ctx, csr.Name, metav1.GetOptions{})
+		o, err := requests.get(ctx, csr.Name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
@@ -159,11 +151,11 @@ func (c *Client) changeCSR(ctx context.Context, csr CSR, what string, approval b
 		if !change(o) {
 			return nil
 		}
+		part := "status"
 		if approval {
-			_, err = requests.UpdateApproval(ctx, csr.Name, o, metav1.UpdateOptions{FieldManager: FieldManager})
-		} else {
-			_, err = requests.UpdateStatus(ctx, o, metav1.UpdateOptions{FieldManager: FieldManager})
+			part = "approval"
 		}
+		_, err = requests.update(ctx, csr.Name, o, part)
 		if err == nil {
 			return nil
 		}

@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // DocumentKind is where a document is stored.
@@ -37,9 +36,9 @@ func (c *Client) ReadDocument(ctx context.Context, kind DocumentKind, namespace,
 	var obj runtime.Object
 	var err error
 	if kind == SecretDocument {
-		obj, err = c.typed.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+		obj, err = c.typed.secrets(namespace).get(ctx, name)
 	} else {
-		obj, err = c.typed.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+		obj, err = c.typed.configMaps(namespace).get(ctx, name)
 	}
 	if err != nil {
 		return Document{}, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
@@ -79,19 +78,19 @@ func (c *Client) WriteDocument(ctx context.Context, doc Document) (Document, err
 }
 
 func (c *Client) writeSecret(ctx context.Context, secret *corev1.Secret) (runtime.Object, error) {
-	secrets := c.typed.CoreV1().Secrets(secret.Namespace)
+	secrets := c.typed.secrets(secret.Namespace)
 	if secret.ResourceVersion == "" {
-		return secrets.Create(ctx, secret, metav1.CreateOptions{FieldManager: FieldManager})
+		return secrets.create(ctx, secret)
 	}
-	return secrets.Update(ctx, secret, metav1.UpdateOptions{FieldManager: FieldManager})
+	return secrets.update(ctx, secret.Name, secret)
 }
 
 func (c *Client) writeConfigMap(ctx context.Context, cm *corev1.ConfigMap) (runtime.Object, error) {
-	maps := c.typed.CoreV1().ConfigMaps(cm.Namespace)
+	maps := c.typed.configMaps(cm.Namespace)
 	if cm.ResourceVersion == "" {
-		return maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: FieldManager})
+		return maps.create(ctx, cm)
 	}
-	return maps.Update(ctx, cm, metav1.UpdateOptions{FieldManager: FieldManager})
+	return maps.update(ctx, cm.Name, cm)
 }
 
 // DeleteDocument removes a document if it still has the version that was read; one that is gone is no error.
@@ -102,9 +101,9 @@ func (c *Client) DeleteDocument(ctx context.Context, doc Document) error {
 	}
 	var err error
 	if doc.Kind == SecretDocument {
-		err = c.typed.CoreV1().Secrets(doc.Namespace).Delete(ctx, doc.Name, opts)
+		err = c.typed.secrets(doc.Namespace).delete(ctx, doc.Name, opts)
 	} else {
-		err = c.typed.CoreV1().ConfigMaps(doc.Namespace).Delete(ctx, doc.Name, opts)
+		err = c.typed.configMaps(doc.Namespace).delete(ctx, doc.Name, opts)
 	}
 	if err != nil && !NotFound(err) {
 		return fmt.Errorf("delete %s %s/%s: %w", doc.Kind, doc.Namespace, doc.Name, err)
@@ -153,29 +152,10 @@ func (c *Client) WatchDocuments(ctx context.Context, kind DocumentKind, namespac
 }
 
 func (c *Client) documentSource(kind DocumentKind, namespace string, narrow metav1.ListOptions) source {
-	with := func(o metav1.ListOptions) metav1.ListOptions {
-		o.FieldSelector, o.LabelSelector = narrow.FieldSelector, narrow.LabelSelector
-		return o
-	}
-	core := c.typed.CoreV1()
 	if kind == SecretDocument {
-		return source{
-			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-				return core.Secrets(namespace).List(ctx, with(o))
-			},
-			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-				return core.Secrets(namespace).Watch(ctx, with(o))
-			},
-		}
+		return c.typed.secrets(namespace).source(narrow)
 	}
-	return source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return core.ConfigMaps(namespace).List(ctx, with(o))
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return core.ConfigMaps(namespace).Watch(ctx, with(o))
-		},
-	}
+	return c.typed.configMaps(namespace).source(narrow)
 }
 
 func documentFrom(obj runtime.Object) Document {

@@ -7,8 +7,6 @@ import (
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // WatchAPIServers calls see with the addresses of all API servers, sorted, at once and whenever they change, until the
@@ -16,19 +14,7 @@ import (
 // goes by itself. Who asks needs to read EndpointSlices: kube-proxy's user may, a kubelet's may not. trouble, which may be
 // nil, hears why nobody can be asked.
 func (c *Client) WatchAPIServers(ctx context.Context, see func([]netip.AddrPort), trouble func(error)) error {
-	slicesOf := c.typed.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault)
-	narrow := func(o metav1.ListOptions) metav1.ListOptions {
-		o.LabelSelector = discoveryv1.LabelServiceName + "=kubernetes"
-		return o
-	}
-	src := source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return slicesOf.List(ctx, narrow(o))
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return slicesOf.Watch(ctx, narrow(o))
-		},
-	}
+	src := c.typed.endpointSlices(metav1.NamespaceDefault).source(metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kubernetes"})
 	var last []netip.AddrPort
 	return follow(ctx, src, observer{trouble: trouble, see: func(set watched, _ []string) (bool, error) {
 		if now := endpointsIn(set); !slices.Equal(now, last) {

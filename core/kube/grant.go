@@ -15,17 +15,16 @@ import (
 // no other. What is there already stays as it is, so that the same call goes on from an error.
 func (c *Client) GrantDocument(ctx context.Context, doc Document, user string) error {
 	meta := metav1.ObjectMeta{Namespace: doc.Namespace, Name: user, Labels: doc.Labels}
-	create := metav1.CreateOptions{FieldManager: FieldManager}
-	_, err := c.typed.CoreV1().ConfigMaps(doc.Namespace).Create(ctx, &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: doc.Namespace, Name: doc.Name, Labels: doc.Labels}}, create)
+	_, err := c.typed.configMaps(doc.Namespace).create(ctx, &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: doc.Namespace, Name: doc.Name, Labels: doc.Labels}})
 	if err == nil || apierrors.IsAlreadyExists(err) {
-		_, err = c.typed.RbacV1().Roles(doc.Namespace).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{doc.Name}, Verbs: []string{"get", "update", "patch"}}}}, create)
+		_, err = c.typed.roles(doc.Namespace).create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{doc.Name}, Verbs: []string{"get", "update", "patch"}}}})
 	}
 	if err == nil || apierrors.IsAlreadyExists(err) {
-		_, err = c.typed.RbacV1().RoleBindings(doc.Namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta,
+		_, err = c.typed.roleBindings(doc.Namespace).create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta,
 			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: user},
-			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}, create)
+			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}})
 	}
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("let %s write %s: %w", user, doc.Name, err)
@@ -37,9 +36,9 @@ func (c *Client) GrantDocument(ctx context.Context, doc Document, user string) e
 func (c *Client) RevokeDocument(ctx context.Context, doc Document, user string) error {
 	var errs []error
 	for _, err := range []error{
-		c.typed.RbacV1().RoleBindings(doc.Namespace).Delete(ctx, user, metav1.DeleteOptions{}),
-		c.typed.RbacV1().Roles(doc.Namespace).Delete(ctx, user, metav1.DeleteOptions{}),
-		c.typed.CoreV1().ConfigMaps(doc.Namespace).Delete(ctx, doc.Name, metav1.DeleteOptions{}),
+		c.typed.roleBindings(doc.Namespace).delete(ctx, user, metav1.DeleteOptions{}),
+		c.typed.roles(doc.Namespace).delete(ctx, user, metav1.DeleteOptions{}),
+		c.typed.configMaps(doc.Namespace).delete(ctx, doc.Name, metav1.DeleteOptions{}),
 	} {
 		if err != nil && !NotFound(err) {
 			errs = append(errs, err)

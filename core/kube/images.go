@@ -21,7 +21,7 @@ type MissingImage struct {
 
 // MissingImages lists, sorted, the images for which pods of a node wait.
 func (c *Client) MissingImages(ctx context.Context, node string) ([]MissingImage, error) {
-	list, err := c.typed.CoreV1().Pods("").List(ctx, metav1.ListOptions{ResourceVersion: "0", FieldSelector: "spec.nodeName=" + node})
+	list, err := c.typed.pods().all(ctx, metav1.ListOptions{ResourceVersion: "0", FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
 		return nil, fmt.Errorf("list pods of %s: %w", node, err)
 	}

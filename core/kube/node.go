@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 const roleLabelPrefix = "node-role.kubernetes.io/"
@@ -51,7 +50,7 @@ type Taint struct{ Key, Value, Effect string }
 // Nodes lists the cluster's nodes by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	// Version 0: whatever the API server has in memory, so that this answers while etcd does not.
-	list, err := c.typed.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
+	list, err := c.typed.nodes().all(ctx, metav1.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -65,7 +64,7 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 
 // Node reads one node. A node that does not exist is an error for which NotFound is true.
 func (c *Client) Node(ctx context.Context, name string) (Node, error) {
-	node, err := c.typed.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	node, err := c.typed.nodes().get(ctx, name)
 	if err != nil {
 		return Node{}, fmt.Errorf("read node %s: %w", name, err)
 	}
@@ -132,10 +131,10 @@ func (c *Client) setUnschedulable(ctx context.Context, name string, want bool) e
 // changeNode patches the difference that change makes; only what change touched is sent, guarded by the version that was
 // read, and it is tried again where somebody else was faster.
 func (c *Client) changeNode(ctx context.Context, name, what string, change func(*corev1.Node) bool) error {
-	nodes := c.typed.CoreV1().Nodes()
+	nodes := c.typed.nodes()
 	wait := newBackoff()
 	for {
-		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
+		node, err := nodes.get(ctx, name)
 		if err != nil {
 			return fmt.Errorf("%s node %s: %w", what, name, err)
 		}
@@ -149,7 +148,7 @@ func (c *Client) changeNode(ctx context.Context, name, what string, change func(
 		if err != nil {
 			return fmt.Errorf("%s node %s: %w", what, name, err)
 		}
-		_, err = nodes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+		err = nodes.merge(ctx, name, patch)
 		if err == nil {
 			return nil
 		}
@@ -241,7 +240,7 @@ func (c *Client) DeleteNode(ctx context.Context, name string) error {
 	if name == "" {
 		return errors.New("delete node: no name given")
 	}
-	err := c.typed.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{})
+	err := c.typed.nodes().delete(ctx, name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete node %s: %w", name, err)
 	}

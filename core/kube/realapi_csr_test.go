@@ -16,7 +16,7 @@ import (
 
 func TestRealCSR(t *testing.T) {
 	ctx := realContext(t)
-	requests := realClient.Clientset().CertificatesV1().CertificateSigningRequests()
+	requests := realSet().CertificatesV1().CertificateSigningRequests()
 	made, err := requests.Create(ctx, &certv1.CertificateSigningRequest{
 		ObjectMeta: metav1.ObjectMeta{Name: "jane"},
 		Spec: certv1.CertificateSigningRequestSpec{

@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
 // insideEnv marks the second run of the test program, in a network namespace of its own: kube-proxy would change the
@@ -37,6 +39,11 @@ const certificateEnv = "MK_REALAPI_CERTIFICATE"
 
 // realClient is the one real API server of all tests, found after TestMain has started it.
 var realClient *Client
+
+// realSet is all of client-go's own clients, with realClient's access: for what tests do that mk does not.
+func realSet() kubernetes.Interface {
+	return kubernetes.NewForConfigOrDie(rest.CopyConfig(realClient.config))
+}
 
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) == "" {

@@ -63,7 +63,7 @@ func realContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: SystemNamespace}}
-	_, err := realClient.Clientset().CoreV1().Namespaces().Create(ctx, space, metav1.CreateOptions{})
+	_, err := realSet().CoreV1().Namespaces().Create(ctx, space, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestRealApplyFromCRDToDelete(t *testing.T) {
 	if got := actions(mustApply(ctx, t, request)); got != want {
 		t.Fatalf("dry run:\n%swant:\n%s", got, want)
 	}
-	if _, err := realClient.Clientset().CoreV1().Namespaces().Get(ctx, "real-apply", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+	if _, err := realSet().CoreV1().Namespaces().Get(ctx, "real-apply", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Fatalf("the dry run made something: %v", err)
 	}
 	request.DryRun = false
@@ -141,7 +141,7 @@ func TestRealApplyFromCRDToDelete(t *testing.T) {
 	if got := actions(removed); got != want {
 		t.Fatalf("delete:\n%swant:\n%s", got, want)
 	}
-	if _, err := realClient.Clientset().CoreV1().Namespaces().Get(ctx, "real-apply", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+	if _, err := realSet().CoreV1().Namespaces().Get(ctx, "real-apply", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Fatalf("the namespace is still there: %v", err)
 	}
 	if r, err := realClient.Delete(ctx, "core.apply", DeleteOptions{}); err != nil || len(r.Changes) != 0 {
@@ -152,7 +152,7 @@ func TestRealApplyFromCRDToDelete(t *testing.T) {
 func TestRealConflictAndAdoption(t *testing.T) {
 	ctx := realContext(t)
 	cm := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: default}\ndata: {a: \"%s\"}\n"
-	maps := realClient.Clientset().CoreV1().ConfigMaps("default")
+	maps := realSet().CoreV1().ConfigMaps("default")
 	foreign := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}, Data: map[string]string{"a": "theirs"}}
 	if _, err := maps.Create(ctx, foreign, metav1.CreateOptions{FieldManager: "helm"}); err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func TestRealDeleteEndsWithItsContext(t *testing.T) {
 		t.Fatalf("held object: %v", err)
 	}
 	free := []byte(`{"metadata":{"finalizers":null}}`)
-	if _, err := realClient.Clientset().CoreV1().ConfigMaps("default").Patch(ctx, "held", types.MergePatchType, free, metav1.PatchOptions{}); err != nil {
+	if _, err := realSet().CoreV1().ConfigMaps("default").Patch(ctx, "held", types.MergePatchType, free, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := realClient.Delete(ctx, "held", DeleteOptions{}); err != nil {
@@ -210,7 +210,7 @@ func TestRealDeleteEndsWithItsContext(t *testing.T) {
 
 func TestRealNode(t *testing.T) {
 	ctx := realContext(t)
-	nodes := realClient.Clientset().CoreV1().Nodes()
+	nodes := realSet().CoreV1().Nodes()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "fake", Labels: map[string]string{"node-role.kubernetes.io/control-plane": "", "gone": "x"}}}
 	if _, err := nodes.Create(ctx, node, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -252,7 +252,7 @@ func TestRealNode(t *testing.T) {
 
 func TestRealDrain(t *testing.T) {
 	ctx := realContext(t)
-	set := realClient.Clientset()
+	set := realSet()
 	if _, err := set.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "drained"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

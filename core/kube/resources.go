@@ -71,7 +71,7 @@ func (r *resources) fetch(ctx context.Context, gv schema.GroupVersion) (map[stri
 		path = "/api/" + gv.Version
 	}
 	list := &metav1.APIResourceList{}
-	err := r.client.typed.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Into(list)
+	err := r.client.typed.core.Get().AbsPath(path).Do(ctx).Into(list)
 	if apierrors.IsNotFound(err) {
 		return map[string]resource{}, nil
 	}

@@ -7,8 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // WaitNode waits until the named node is registered and its condition Ready is true, or the context ends. It watches; an
@@ -16,8 +14,9 @@ import (
 // the node says about it, whenever that changes; the error at the end of the context says the same.
 func (c *Client) WaitNode(ctx context.Context, name string, progress func(string)) error {
 	tell := onChange(progress)
+	only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()}
 	state := "node " + name + " has not registered"
-	err := follow(ctx, c.nodeSource(name), observer{
+	err := follow(ctx, c.typed.nodes().source(only), observer{
 		see: func(set watched, _ []string) (bool, error) {
 			node, ok := set["/"+name].(*corev1.Node)
 			if !ok {
@@ -39,21 +38,6 @@ func (c *Client) WaitNode(ctx context.Context, name string, progress func(string
 		return fmt.Errorf("wait for node %s (%s): %w", name, state, err)
 	}
 	return nil
-}
-
-func (c *Client) nodeSource(name string) source {
-	only := fields.OneTermEqualSelector("metadata.name", name).String()
-	nodes := c.typed.CoreV1().Nodes()
-	return source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = only
-			return nodes.List(ctx, o)
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = only
-			return nodes.Watch(ctx, o)
-		},
-	}
 }
 
 // nodeReadiness says whether a node is ready, and if not, which condition says so, with its reason and message.

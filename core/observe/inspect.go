@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/defaults"
@@ -145,16 +144,15 @@ func objects(ctx context.Context, n *operation.Node) ([]byte, error) {
 		Events []event     `json:"events"`
 	}
 	out.Nodes = nodes
-	opts := metav1.ListOptions{Limit: objectsMost}
-	pods, podsErr := c.Clientset().CoreV1().Pods("").List(ctx, opts)
+	pods, podsErr := c.Pods(ctx, objectsMost)
 	if podsErr == nil {
-		for _, p := range pods.Items {
+		for _, p := range pods {
 			out.Pods = append(out.Pods, pod{p.Namespace, p.Name, p.Spec.NodeName, string(p.Status.Phase), p.Status.Message})
 		}
 	}
-	events, eventsErr := c.Clientset().CoreV1().Events("").List(ctx, opts)
+	events, eventsErr := c.Events(ctx, objectsMost)
 	if eventsErr == nil {
-		for _, e := range events.Items {
+		for _, e := range events {
 			out.Events = append(out.Events, event{e.Namespace, e.InvolvedObject.Kind + "/" + e.InvolvedObject.Name, e.Reason, e.Message, e.LastTimestamp.UTC().Format(time.RFC3339)})
 		}
 	}

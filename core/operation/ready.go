@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
@@ -185,9 +183,8 @@ func (n *Node) whyNotReady(ctx context.Context, err error) error {
 // cluster wants.
 func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
 	// The namespace comes first: inventories are kept in it.
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
-	if _, err := c.Clientset().CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !kube.Conflict(err) {
-		return fmt.Errorf("make the namespace %s: %w", Namespace, err)
+	if err := c.MakeNamespace(ctx, Namespace); err != nil {
+		return err
 	}
 	objects, err := kube.ParseManifests(systemManifests, "system.yaml")
 	if err != nil {

@@ -240,3 +240,38 @@ func TestKubernetesStaysOut(t *testing.T) {
 		t.Error("go.mod requires k8s.io/kubernetes: it belongs into cmd/kubelite/go.mod")
 	}
 }
+
+// What a program links prepares itself before main, at each start of it, for
+// whatever it is asked.
+func TestMKStartsLight(t *testing.T) {
+	t.Parallel()
+	heavy := map[string]string{
+		"k8s.io/client-go/kubernetes": "it registers every API of Kubernetes: give core/kube the kind that you need, in typed.go",
+		"k8s.io/kubectl":              "it brings kustomize, translations and a scheme of its own: let kubelite do it, as core/kube has it drain",
+	}
+	known := map[string]*listed{}
+	for _, p := range packages(t) {
+		known[p.ImportPath] = p
+	}
+	seen := map[string]bool{}
+	var walk func(path string)
+	walk = func(path string) {
+		p := known[path]
+		if p == nil || p.Standard || seen[path] {
+			return
+		}
+		seen[path] = true
+		for _, i := range p.Imports {
+			for h, why := range heavy {
+				if under(i, h) {
+					t.Errorf("cmd/mk links %s, through %s: %s", i, path, why)
+				}
+			}
+			walk(i)
+		}
+	}
+	walk(module + "/cmd/mk")
+	if !seen["k8s.io/client-go/rest"] {
+		t.Error("cmd/mk does not seem to link client-go: this test no longer understands what go list says")
+	}
+}
