@@ -17,6 +17,12 @@ import (
 // shortestToken is MicroK8s' bound for a token that a person chooses.
 const shortestToken = 32
 
+// The bounds of what a token is good for: a hundred years, a million nodes.
+const (
+	longestToken = 100 * 365 * 24 * 3600
+	mostUses     = 1_000_000
+)
+
 // addNode prints what another machine needs to join.
 func (s *session) addNode() *cli.Command {
 	return &cli.Command{
@@ -24,8 +30,10 @@ func (s *session) addNode() *cli.Command {
 		Description: "sudo mk add-node\nsudo mk add-node --worker --token-ttl 3600", UsageText: exitsUsual,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "token", Aliases: []string{"t"}, Usage: "a `TOKEN` of your own, 32 characters at least"},
-			&cli.IntFlag{Name: "token-ttl", Aliases: []string{"l"}, Value: -1, Usage: "how long the token is good, in `SECONDS`; -1: for one node, without an end"},
-			&cli.UintFlag{Name: "uses", Usage: "for how many nodes the token is good; 0: with --token-ttl any number, else one"},
+			&cli.GenericFlag{Name: "token-ttl", Aliases: []string{"l"}, Usage: "how long the token is good, in `SECONDS`; -1: for one node, without an end",
+				Value: &number{value: -1, but: -1, least: 1, most: longestToken, bounds: fmt.Sprintf("1 to %d seconds, or -1", longestToken)}},
+			&cli.GenericFlag{Name: "uses", Usage: "for how many nodes the token is good; 0: with --token-ttl any number, else one",
+				Value: &number{most: mostUses, bounds: fmt.Sprintf("0 to %d", mostUses)}},
 			&cli.BoolFlag{Name: "worker", Usage: "the token lets in workers only"},
 			&cli.BoolFlag{Name: "watch", Usage: "stay, and show who joins with it, until it is used up"},
 		},
@@ -64,15 +72,19 @@ func (s *session) addNode() *cli.Command {
 }
 
 func inviteOptions(c *cli.Context) (membership.InviteOptions, error) {
-	o := membership.InviteOptions{Token: c.String("token"), Uses: uint32(min(c.Uint("uses"), 1_000_000)), Worker: c.Bool("worker")} //nolint:gosec // bounded
-	ttl := c.Int("token-ttl")
+	o := membership.InviteOptions{Token: c.String("token"), Worker: c.Bool("worker")}
+	if n, ok := c.Generic("uses").(*number); ok {
+		o.Uses = uint32(n.value) //nolint:gosec // the flag is bounded
+	}
+	ttl := int64(-1)
+	if n, ok := c.Generic("token-ttl").(*number); ok {
+		ttl = n.value
+	}
 	switch {
 	case c.IsSet("token") && len(o.Token) < shortestToken:
 		return o, usage("--token has %d characters: %d at least", len(o.Token), shortestToken)
 	case strings.ContainsAny(o.Token, "/|\n\r\t ") || strings.ContainsFunc(o.Token, func(r rune) bool { return r < '!' || r > '~' }):
 		return o, usage("--token: letters, digits and signs but / and |")
-	case ttl == 0 || ttl < -1:
-		return o, usage("--token-ttl %d: seconds from 1 on, or -1", ttl)
 	case ttl > 0:
 		o.Lifetime = time.Duration(ttl) * time.Second
 	case o.Uses == 0:

@@ -122,6 +122,32 @@ func (p *patience) String() string {
 	return p.to.String()
 }
 
+// number is a whole number within bounds as a flag; what is outside is refused
+// with them.
+type number struct {
+	value, least, most int64
+	but                int64 // one more that is allowed
+	bounds             string
+}
+
+// Set takes a number within the bounds.
+func (n *number) Set(text string) error {
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || (v < n.least || v > n.most) && v != n.but {
+		return errors.New("it must be " + n.bounds)
+	}
+	n.value = v
+	return nil
+}
+
+// String is the number.
+func (n *number) String() string {
+	if n == nil {
+		return ""
+	}
+	return strconv.FormatInt(n.value, 10)
+}
+
 func set(to *string) func(*cli.Context, string) error {
 	return func(_ *cli.Context, v string) error {
 		*to = v

@@ -92,11 +92,7 @@ func argumentText(a operation.Argument, service bool) string {
 
 func loadArgs(n *operation.Node, service string) (*args.File, error) {
 	if !args.ValidService(service) {
-		p := usage("there is no service %q with arguments", service)
-		if near := nearest(service, args.Services()); near != "" {
-			p.Next = []string{"mk args list " + near}
-		}
-		return nil, p
+		return nil, unknown("service with arguments", service, args.Services(), "mk args list")
 	}
 	return args.Load(n.Root.Args(service))
 }
@@ -165,6 +161,16 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 			}
 			return s.showPlan(plan)
 		}
-		return n.SetArgument(ctx, o)
+		changed, err := n.SetArgument(ctx, o)
+		if err != nil {
+			return err
+		}
+		return s.show(map[string]bool{"changed": changed}, func(w io.Writer) error {
+			if changed {
+				return nil
+			}
+			_, err := fmt.Fprintf(w, "%s --%s is so already: nothing was changed\n", service, name)
+			return err
+		})
 	})
 }

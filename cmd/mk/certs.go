@@ -103,7 +103,7 @@ func (s *session) showCert(c *cli.Context) error {
 			return s.showAuthorities(c, n)
 		}
 		if err := n.CheckProfiles([]string{name}); err != nil {
-			return usage("%s", err.Error())
+			return err
 		}
 		info, err := n.Certificate(name)
 		if err != nil {

@@ -92,7 +92,7 @@ func (s *session) showChange(c *cli.Context) error {
 		}
 		i := slices.IndexFunc(all, func(r *operation.Record) bool { return r.Number == number })
 		if i < 0 {
-			return usage("there is no change %d", number)
+			return &operation.UnknownError{Reason: operation.ChangeUnknown, What: "change", Name: strconv.Itoa(number)}
 		}
 		r := *all[i]
 		for k := range r.Steps {

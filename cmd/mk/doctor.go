@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,11 +22,7 @@ func (s *session) doctor() *cli.Command {
 		Action: func(c *cli.Context) error {
 			for _, a := range c.Args().Slice() {
 				if !slices.Contains(observe.Areas(), a) {
-					p := usage("there is no area %q: %s", a, strings.Join(observe.Areas(), ", "))
-					if near := nearest(a, observe.Areas()); near != "" {
-						p.Next = []string{"mk doctor " + near}
-					}
-					return p
+					return unknown("area", a, observe.Areas(), "mk doctor")
 				}
 			}
 			if c.Bool("fix") {

@@ -26,10 +26,13 @@ func (s *session) help() *cli.Command {
 					return cli.ShowCommandHelp(c, word)
 				}
 			}
-			names := slices.Sorted(maps.Keys(topics()))
-			p := usage("there is no help on %q", word)
-			p.Next = []string{"mk help   topics: " + strings.Join(names, ", ")}
-			return p
+			known := slices.Sorted(maps.Keys(topics()))
+			for _, cmd := range c.App.Commands {
+				if !cmd.Hidden {
+					known = append(known, cmd.Names()...)
+				}
+			}
+			return unknown("help on", word, known, "mk help   topics: "+strings.Join(slices.Sorted(maps.Keys(topics())), ", "))
 		},
 	}
 }

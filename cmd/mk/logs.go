@@ -36,7 +36,7 @@ func (s *session) logs() *cli.Command {
 			}
 			return s.open("logs", func(n *operation.Node) error {
 				if v.names, err = n.LogNames(c.Args().Slice()); err != nil {
-					return usage("%s", err.Error())
+					return err
 				}
 				return v.show(c, n)
 			})

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"mk8s.io/mk/core/operation"
 )
 
 // longestWord is the longest that is compared: no verb or flag comes near.
@@ -25,6 +27,34 @@ func nearest(word string, names []string) string {
 		}
 	}
 	return best
+}
+
+// unknown is a word that names none of a closed set; list is the command that
+// shows what there is.
+func unknown(what, word string, known []string, list string) *problem {
+	p := usage("there is no %s %.60q", what, word)
+	near := nearest(word, known)
+	switch {
+	case near != "":
+		p.Why = "did you mean " + near + "?"
+	case len(known) > 0 && len(known) <= mostNamed:
+		p.Why = "there are: " + strings.Join(known, ", ")
+	}
+	if list != "" {
+		p.Next = []string{list}
+	}
+	return p
+}
+
+// mostNamed is how many names are shown where none is near.
+const mostNamed = 20
+
+// unknownName is a word that the core found to name nothing.
+func unknownName(e *operation.UnknownError) *problem {
+	list := map[string]string{"service": "mk status", "addon": "mk addons", "certificate": "mk certs", "node": "mk node", "change": "mk changes", "snapshot": "mk datastore snapshot list"}
+	p := unknown(e.What, e.Name, e.Known, list[e.What])
+	p.Reason = string(e.Reason)
+	return p
 }
 
 // distance is how many letters must be changed, added or left out; two that

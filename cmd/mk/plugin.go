@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -12,6 +14,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/pluginsdir/lockfile"
+	pluginproblem "mk8s.io/mk/pluginsdir/problem"
 )
 
 func (s *session) pluginVerbs() *cli.Command {
@@ -39,10 +42,46 @@ func (s *session) pluginVerbs() *cli.Command {
 func named(c *cli.Context) (kind, name, constraint string, err error) {
 	word, constraint, _ := strings.Cut(c.Args().First(), "@")
 	kind, name, ok := strings.Cut(word, "/")
-	if c.Args().Len() != 1 || !ok || kind == "" || name == "" {
+	if c.Args().Len() != 1 || !ok || kind == "" || name == "" || strings.Contains(name, "/") {
 		return "", "", "", usage("mk plugin %s needs a plugin as KIND/NAME, for example certs/local", c.Command.Name)
 	}
 	return kind, name, constraint, nil
+}
+
+// knownPlugin refuses a plugin that is not installed, and a constraint that no
+// installed version fits. An operation that was interrupted is gone on with.
+func knownPlugin(n *operation.Node, kind, name, constraint string) error {
+	if open, err := n.Journal.Open(); err != nil || open != nil && open.Verb == "plugin remove" {
+		return err
+	}
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return err
+	}
+	id := kind + "/" + name
+	if known := pluginNames(lock); !slices.Contains(known, id) {
+		p := unknown("plugin", id, known, "mk plugin list")
+		p.Message = fmt.Sprintf("plugin %.60s is not installed", id)
+		return p
+	}
+	_, err = lock.Resolve(kind, name, constraint)
+	if e, ok := errors.AsType[*pluginproblem.Error](err); ok {
+		p := usage("%s", e.What)
+		p.Why, p.Next = e.Why, []string{e.Next}
+		return p
+	}
+	return err
+}
+
+// pluginNames are the installed plugins, as KIND/NAME.
+func pluginNames(lock *lockfile.Lock) []string {
+	var out []string
+	for _, i := range lock.Installed {
+		if id := i.Identity.String(); !slices.Contains(out, id) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // maybe opens the node where there is one.
@@ -102,6 +141,9 @@ func (s *session) pluginInfo(c *cli.Context) error {
 		return err
 	}
 	return s.openFolder("plugin", func(n *operation.Node) error {
+		if err := knownPlugin(n, kind, name, constraint); err != nil {
+			return err
+		}
 		d, err := n.Dir.Info(kind, name, constraint)
 		if err != nil {
 			return err
@@ -168,6 +210,9 @@ func (s *session) usePlugin(c *cli.Context) error {
 		return err
 	}
 	return s.openFolder("plugin use", func(n *operation.Node) error {
+		if err := knownPlugin(n, kind, name, constraint); err != nil {
+			return err
+		}
 		if s.global.dryRun {
 			plan, err := n.DryUse(c.Context, kind, name, constraint, c.String("for"))
 			if err != nil {
@@ -208,6 +253,9 @@ func (s *session) rollbackPlugin(c *cli.Context) error {
 		return err
 	}
 	return s.openFolder("plugin rollback", func(n *operation.Node) error {
+		if err := knownPlugin(n, kind, name, ""); err != nil {
+			return err
+		}
 		if s.global.dryRun {
 			plan, err := n.DryRollback(c.Context, kind, name)
 			if err != nil {
@@ -232,6 +280,9 @@ func (s *session) removePlugin(c *cli.Context) error {
 		return err
 	}
 	return s.openFolder("plugin remove", func(n *operation.Node) error {
+		if err := knownPlugin(n, kind, name, constraint); err != nil {
+			return err
+		}
 		if s.global.dryRun {
 			plan, err := n.DryRemove(kind, name, constraint)
 			if err != nil {
@@ -253,10 +304,19 @@ func (s *session) removePlugin(c *cli.Context) error {
 }
 
 func (s *session) verifyPlugins(c *cli.Context) error {
-	return s.openFolder("plugin", func(n *operation.Node) error {
-		wanted := func(i lockfile.Installed) bool {
-			return c.Args().Len() == 0 || i.Identity.String() == c.Args().First()
+	kind, name, err := "", "", error(nil)
+	if c.Args().Len() > 0 {
+		if kind, name, _, err = named(c); err != nil {
+			return err
 		}
+	}
+	return s.openFolder("plugin", func(n *operation.Node) error {
+		if kind != "" {
+			if err := knownPlugin(n, kind, name, ""); err != nil {
+				return err
+			}
+		}
+		wanted := func(i lockfile.Installed) bool { return kind == "" || i.Kind == kind && i.Name == name }
 		findings, err := n.Dir.Verify(c.Context, wanted)
 		if err != nil {
 			return err
@@ -286,6 +346,12 @@ func (s *session) pluginHistory(c *cli.Context) error {
 		events, err := n.Dir.History(kind, name)
 		if err != nil {
 			return err
+		}
+		if len(events) == 0 { // one that was removed has a history, too
+			if err := knownPlugin(n, kind, name, ""); err != nil {
+				return err
+			}
+			events = []pluginsdir.Event{}
 		}
 		return s.document(events)
 	})

@@ -174,6 +174,9 @@ func classifyNode(err error) *problem {
 	if errors.Is(err, snapshot.ErrEncrypted) {
 		return &problem{Reason: "NEEDS_KEY", Message: "the snapshot is encrypted", exit: exitRefused, state: unchanged, Next: []string{"the same with --identity FILE"}}
 	}
+	if e, ok := errors.AsType[*operation.UnknownError](err); ok {
+		return unknownName(e)
+	}
 	if e, ok := errors.AsType[*datastore.QuorumError](err); ok {
 		return noQuorum(e)
 	}

@@ -39,7 +39,7 @@ func (s *session) renewCerts(c *cli.Context) error {
 	return s.open("refresh-certs", func(n *operation.Node) error {
 		o := operation.RenewOptions{Profiles: profiles}
 		if err := n.CheckProfiles(profiles); err != nil {
-			return usage("%s", err.Error())
+			return err
 		}
 		if c.Bool("all-nodes") {
 			where := operation.Where{All: true}

@@ -30,7 +30,7 @@ func (s *session) restart() *cli.Command {
 			return s.open("restart", func(n *operation.Node) error {
 				names, err := n.ServiceNames(c.Args().Slice())
 				if err != nil {
-					return usage("%s", err.Error())
+					return err
 				}
 				if where.Far() {
 					return s.far(c, n, where, "restart "+word(strings.Join(names, ", "), "all services"), func(ctx context.Context) (int, error) {

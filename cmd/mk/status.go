@@ -112,6 +112,9 @@ func (s *session) waitReady(c *cli.Context, n *operation.Node) error {
 func (s *session) doStatus(ctx context.Context, c *cli.Context, n *operation.Node) error {
 	st := observe.NodeStatus(ctx, n)
 	if name := c.String("addon"); name != "" {
+		if _, err := n.FindAddon(name); err != nil {
+			return err
+		}
 		return s.addonStatus(st, name)
 	}
 	err := s.show(st, func(w io.Writer) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/sdk/plugin"
 	"mk8s.io/mk/sdk/tokens"
 )
 
@@ -132,7 +134,11 @@ func (s *session) revokeToken(c *cli.Context) error {
 		if s.global.dryRun {
 			return s.showPlan(&operation.Plan{Then: []string{"revoke the token " + id}})
 		}
-		if err := n.RevokeToken(c.Context, id); err != nil {
+		err := n.RevokeToken(c.Context, id)
+		if e, ok := errors.AsType[*plugin.Error](err); ok && e.Reason == plugin.TokenUnknown {
+			return unknown("token", id, nil, "sudo mk token list")
+		}
+		if err != nil {
 			return err
 		}
 		if !s.documents() {

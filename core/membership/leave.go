@@ -333,7 +333,7 @@ func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions)
 		if len(r.Record.Steps) > 0 {
 			return nil // gone, and only the end of this operation was not noted
 		}
-		return plugin.Errorf(plugin.BadArgument, "there is no node %s in this cluster", o.Name)
+		return n.unknown(ctx, o.Name)
 	}
 	if err == nil && !object.Ready && !o.Force {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: o.Name + " does not answer: its pods cannot be moved", Next: "mk remove-node " + o.Name + " --force"}

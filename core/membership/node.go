@@ -21,9 +21,6 @@ type View struct {
 	Record *cluster.Member // nil for a node that mk has no record of
 }
 
-// NodeUnknown is the reason where there is no such node.
-const NodeUnknown plugin.Reason = "NODE_UNKNOWN"
-
 // View looks at a node: as Kubernetes knows it and as mk does.
 func (n Node) View(ctx context.Context, name string) (*View, error) {
 	store, err := n.Store()
@@ -33,13 +30,26 @@ func (n Node) View(ctx context.Context, name string) (*View, error) {
 	v := &View{}
 	v.Object, err = store.Client.Node(ctx, name)
 	if kube.NotFound(err) {
-		return nil, &plugin.Error{Reason: NodeUnknown, Message: "there is no node " + name + " in this cluster", Next: "mk node list"}
+		return nil, n.unknown(ctx, name)
 	}
 	if err != nil {
 		return nil, err
 	}
 	v.Record, err = store.Get(ctx, name)
 	return v, err
+}
+
+// unknown says that there is no such node, and which there are, by mk's records.
+func (n Node) unknown(ctx context.Context, name string) error {
+	e := &operation.UnknownError{Reason: operation.NodeUnknown, What: "node", Name: name}
+	members, err := n.Members(ctx)
+	if err != nil {
+		return errors.Join(e, err)
+	}
+	for _, m := range members {
+		e.Known = append(e.Known, m.Name)
+	}
+	return e
 }
 
 // Marks are labels and taints to set on a node and to take from it.

@@ -68,12 +68,14 @@ func (n *Node) FindAddon(name string) (Offered, error) {
 	if err != nil {
 		return Offered{}, err
 	}
+	names := make([]string, 0, len(all))
 	for _, a := range all {
 		if a.Name == name {
 			return a, nil
 		}
+		names = append(names, a.Name)
 	}
-	return Offered{}, plugin.Errorf(plugin.AddonUnknown, "there is no addon %q", name)
+	return Offered{}, &UnknownError{plugin.AddonUnknown, "addon", name, names}
 }
 
 // SetAddon enables or disables an addon: what its plugin answers is applied.

@@ -52,14 +52,19 @@ func serviceOf(file string) string {
 }
 
 // SetArgument sets or unsets an argument on this node and restarts what reads
-// it.
-func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {
-	if _, err := n.argumentChange(o); err != nil {
-		return err
+// it. What is so already is left alone, and nothing restarts: changed says
+// which it was.
+func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) (changed bool, err error) {
+	cs, err := n.argumentChange(o)
+	if err != nil {
+		return false, err
+	}
+	if so, err := n.already(cs); err != nil || so {
+		return false, err
 	}
 	r, err := n.Journal.Begin(ctx, "args", o)
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = r.End(ctx, r.Step(ctx, "change the argument", func(ctx context.Context) error {
 		for range maxAsked {
@@ -76,7 +81,25 @@ func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) error {
 	if err == nil && o.Local {
 		n.ReportSoon(ctx)
 	}
-	return err
+	return err == nil, err
+}
+
+// already reports whether the files are as a change would have them. One that
+// was interrupted stands open: its service may not have restarted yet.
+func (n *Node) already(cs changeset.ChangeSet) (bool, error) {
+	if open, err := n.Journal.Open(); err != nil || open != nil {
+		return false, err
+	}
+	lines, err := n.Engine.Preview(cs)
+	if err != nil {
+		return false, err
+	}
+	for i, op := range cs.Operations {
+		if _, restart := op.Action.(*changeset.ControlService); !restart && lines[i].Effect != "nothing" {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // argumentChange is what changes an argument here. Where the cluster wants it

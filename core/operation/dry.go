@@ -176,6 +176,13 @@ func (n *Node) DryArgument(ctx context.Context, o ArgumentOptions) (*Plan, error
 	if err != nil {
 		return nil, err
 	}
+	so, err := n.already(cs)
+	if err != nil {
+		return nil, err
+	}
+	if so {
+		return &Plan{Then: []string{"nothing: it is so already"}}, nil
+	}
 	return n.preview(ctx, cs)
 }
 

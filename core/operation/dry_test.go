@@ -72,7 +72,7 @@ func TestDryRunsChangeNothing(t *testing.T) {
 		},
 		"args": {
 			func(n *Node) (*Plan, error) { return n.DryArgument(t.Context(), args) },
-			func(n *Node) error { return n.SetArgument(t.Context(), args) },
+			func(n *Node) error { _, err := n.SetArgument(t.Context(), args); return err },
 			"set argument kubelet/v create",
 		},
 	} {

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"mk8s.io/mk/core/change"
@@ -31,7 +32,7 @@ func (n *Node) ServiceNames(names []string) ([]string, error) {
 	for _, name := range names {
 		s := service.Alias(name)
 		if !slices.Contains(known, s) {
-			return nil, fmt.Errorf("there is no service %q: %s", name, strings.Join(known, ", "))
+			return nil, &UnknownError{ServiceUnknown, "service", name, known}
 		}
 		if !slices.Contains(out, s) {
 			out = append(out, s)
@@ -49,7 +50,7 @@ func (n *Node) LogNames(names []string) ([]string, error) {
 	for i, name := range names {
 		names[i] = service.Alias(name)
 		if !slices.Contains(known, names[i]) {
-			return nil, fmt.Errorf("there is no log of %q: %s", name, strings.Join(known, ", "))
+			return nil, &UnknownError{ServiceUnknown, "service", name, known}
 		}
 	}
 	return names, nil
@@ -60,7 +61,7 @@ func (n *Node) CheckProfiles(profiles []string) error {
 	all := n.profiles()
 	for _, p := range profiles {
 		if !slices.Contains(all, p) {
-			return fmt.Errorf("this node has no certificate %q: %s", p, strings.Join(all, ", "))
+			return &UnknownError{CertificateUnknown, "certificate", p, all}
 		}
 	}
 	return nil
@@ -167,11 +168,20 @@ func (n *Node) WriteSettings(ctx context.Context, data []byte) error {
 	}))
 }
 
+// record is the operation of a number that a person named.
+func (n *Node) record(number int) (*Record, error) {
+	rec, err := LoadRecord(n.Root, number)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &UnknownError{Reason: ChangeUnknown, What: "change", Name: strconv.Itoa(number)}
+	}
+	return rec, err
+}
+
 // UndoOperation takes the newest finished operation back.
 func (n *Node) UndoOperation(ctx context.Context, number int) error {
-	rec, err := LoadRecord(n.Root, number)
+	rec, err := n.record(number)
 	if err != nil {
-		return fmt.Errorf("change %d: %w", number, err)
+		return err
 	}
 	if rec.State != Done || rec.Changes == 0 {
 		return plugin.Errorf(plugin.NotPossible, "change %d is %s with %d ChangeSets: there is nothing to undo", number, rec.State, rec.Changes)
@@ -200,33 +210,44 @@ func (n *Node) UndoOperation(ctx context.Context, number int) error {
 }
 
 // AbortOperation gives an open operation up. What it did stays done; a
-// ChangeSet that was being applied is brought to one of its two ends.
+// ChangeSet that was being applied is brought to one of its two ends. A
+// datastore that is half made anew is not given up: neither the old nor the new
+// one may be what the node runs.
 func (n *Node) AbortOperation(ctx context.Context, number int) error {
-	return n.changeOpen(ctx, number, func(rec *Record) {
+	return n.changeOpen(ctx, number, func(rec *Record) error {
+		if rec.Verb == RecoverVerb || rec.Verb == RestoreVerb {
+			return &plugin.Error{Reason: plugin.NotPossible, Message: fmt.Sprintf("change %d cannot be given up: the datastore may be half made anew", number),
+				Next: "mk " + rec.Verb + " goes on where it stopped; the old data stay beside the new"}
+		}
 		rec.State, rec.Ended = Failed, n.Now().UTC()
 		if rec.Error == "" {
 			rec.Error = "given up by " + n.User
 		}
+		return nil
 	})
 }
 
 // PauseOperation leaves an open operation alone, or goes on with it.
 func (n *Node) PauseOperation(ctx context.Context, number int, pause bool) error {
-	return n.changeOpen(ctx, number, func(rec *Record) {
+	return n.changeOpen(ctx, number, func(rec *Record) error {
 		rec.State = Open
 		if pause {
 			rec.State = Paused
 		}
+		return nil
 	})
 }
 
 // changeOpen changes the record of an open operation under the lock.
-func (n *Node) changeOpen(ctx context.Context, number int, change func(*Record)) error {
+func (n *Node) changeOpen(ctx context.Context, number int, change func(*Record) error) error {
+	if _, err := n.record(number); err != nil {
+		return err
+	}
 	release, err := n.Journal.hold(ctx)
 	if err != nil {
 		return err
 	}
-	rec, err := LoadRecord(n.Root, number)
+	rec, err := n.record(number)
 	if err == nil && rec.State != Open && rec.State != Paused {
 		err = plugin.Errorf(plugin.NotPossible, "change %d is %s", number, rec.State)
 	}
@@ -234,7 +255,9 @@ func (n *Node) changeOpen(ctx context.Context, number int, change func(*Record))
 		err = n.Engine.Recover(ctx)
 	}
 	if err == nil {
-		change(rec)
+		err = change(rec)
+	}
+	if err == nil {
 		err = saveRecord(n.Root, rec)
 	}
 	return errors.Join(err, release())

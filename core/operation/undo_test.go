@@ -24,7 +24,7 @@ func TestUndoOperation(t *testing.T) {
 	file := filepath.Join(c.Root, "args", "kubelet")
 	set := func(v string) string {
 		t.Helper()
-		if err := n.SetArgument(t.Context(), ArgumentOptions{Service: "kubelet", Option: "v", Value: &v}); err != nil {
+		if _, err := n.SetArgument(t.Context(), ArgumentOptions{Service: "kubelet", Option: "v", Value: &v}); err != nil {
 			t.Fatal(err)
 		}
 		data, err := os.ReadFile(file)
@@ -35,6 +35,16 @@ func TestUndoOperation(t *testing.T) {
 	}
 	first := set("1")
 	set("2")
+	two := "2"
+	for name, o := range map[string]ArgumentOptions{"set": {Service: "kubelet", Option: "v", Value: &two}, "unset": {Service: "kubelet", Option: "nope", Unset: true}} {
+		changed, err := n.SetArgument(t.Context(), o)
+		if all, listErr := Records(n.Root); err != nil || changed || listErr != nil || len(all) != 3 {
+			t.Errorf("%s what is so already: changed %v, %d operations (%v, %v)", name, changed, len(all), err, listErr)
+		}
+		if plan, err := n.DryArgument(t.Context(), o); err != nil || len(plan.Changes) > 0 {
+			t.Errorf("%s what is so already would do %v (%v)", name, plan, err)
+		}
+	}
 	for range 2 { // a killed one is asked again
 		if err := n.Engine.Undo(t.Context(), change.ID{Operation: 3, Change: 1}); err != nil {
 			t.Fatal(err)

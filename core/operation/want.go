@@ -98,7 +98,11 @@ func (n *Node) checkFar(ctx context.Context, where Where) error {
 		return err
 	}
 	if !slices.ContainsFunc(all, func(m *cluster.Member) bool { return m.Name == where.Node && m.State == cluster.Joined }) {
-		return plugin.Errorf(plugin.BadArgument, "there is no node %.80q in this cluster", where.Node)
+		names := make([]string, 0, len(all))
+		for _, m := range all {
+			names = append(names, m.Name)
+		}
+		return &UnknownError{NodeUnknown, "node", where.Node, names}
 	}
 	return nil
 }
