@@ -2,15 +2,19 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/settings"
 )
@@ -26,7 +30,7 @@ func (s *session) changes() *cli.Command {
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list\nsudo mk changes list --all-nodes", UsageText: exitsFar,
 				Flags: []cli.Flag{since(), &cli.BoolFlag{Name: "all-nodes", Usage: "of every node, the newest"}}, Action: s.listChanges},
-			{Name: "show", Usage: "show one operation", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
+			{Name: "show", Usage: "show one operation and what it wrote on this node", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
 			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.UndoOperation(c.Context, number) })},
 			{Name: "abort", Usage: "give an open operation up", ArgsUsage: "N", Description: "sudo mk changes abort 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.AbortOperation(c.Context, number) })},
 			{Name: "pause", Usage: "leave an open operation alone until it is resumed", ArgsUsage: "N", Description: "sudo mk changes pause 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error {
@@ -80,6 +84,20 @@ func (s *session) listChanges(c *cli.Context) error {
 	})
 }
 
+// shownChange is an operation with what it left on this node.
+type shownChange struct {
+	operation.Record
+	Written []change.Line `json:"written,omitempty"`
+}
+
+// words are what somebody typed, or the verb where nobody did.
+func (r shownChange) words() string {
+	if len(r.Command) < 2 {
+		return "mk " + r.Verb
+	}
+	return "mk " + strings.Join(r.Command[1:], " ")
+}
+
 func (s *session) showChange(c *cli.Context) error {
 	number, err := changeNumber(c)
 	if err != nil {
@@ -94,18 +112,27 @@ func (s *session) showChange(c *cli.Context) error {
 		if i < 0 {
 			return &operation.UnknownError{Reason: operation.ChangeUnknown, What: "change", Name: strconv.Itoa(number)}
 		}
-		r := *all[i]
+		r := shownChange{Record: *all[i]}
 		for k := range r.Steps {
 			r.Steps[k].Next.State = nil // treated like a secret file
 		}
+		if r.Written, err = change.Written(n.Root, number); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
 		return s.show(r, func(w io.Writer) error {
-			fmt.Fprintf(w, "change %d: mk %s, by %s (pid %d), %s\n", r.Number, r.Verb, r.User, r.PID, r.State)
+			fmt.Fprintf(w, "change %d: %s, by %s (pid %d), %s\n", r.Number, r.words(), r.User, r.PID, r.State)
 			for _, st := range r.Steps {
 				took := "not finished"
 				if !st.Ended.IsZero() {
 					took = st.Ended.Sub(st.Began).Round(time.Millisecond).String()
 				}
 				fmt.Fprintf(w, "  %-40s %s\n", st.Name, took)
+			}
+			if len(r.Written) > 0 {
+				fmt.Fprintln(w, "written")
+			}
+			for _, l := range r.Written {
+				fmt.Fprintf(w, "  %-8s %s\n", l.Verb, l.Target)
 			}
 			if r.Error != "" {
 				fmt.Fprintf(w, "error %s\n", r.Error)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -188,5 +189,32 @@ func TestPreview(t *testing.T) {
 	}
 	if _, err := w.engine.Preview(plain(&move{From: "zz", To: "y"})); err == nil {
 		t.Error("a preview shows what an apply refuses")
+	}
+}
+
+func TestWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put(map[string]string{"a": "1", "d/x": "1", "args/etcd": "--a=1\n"})
+	w.mustApply(1, file("n", "SECRET"))
+	w.mustApply(2, file("a", "2"), file("new", "1"), &remove{Path: "d/x"}, &setArg{Service: "etcd", Option: "a", Value: value("SECRET")},
+		file("certs/c", "2"), &control{Service: "etcd", Action: changeset.Restart})
+	if err := w.apply(3, file("o", "1"), &move{From: "zz", To: "y"}); err == nil {
+		t.Fatal("what is not there was moved")
+	}
+	lines, err := Written(w.engine.Root, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range lines {
+		got = append(got, l.Verb+" "+l.Target)
+	}
+	slices.Sort(got)
+	if want := []string{"create new", "remove d/x", "replace a", "replace args/etcd", "replace certs", "restart etcd"}; !slices.Equal(got, want) {
+		t.Errorf("written: %q, want %q", got, want)
+	}
+	if lines, err := Written(w.engine.Root, 3); err != nil || len(lines) > 0 {
+		t.Errorf("a change that was refused wrote %v, %v", lines, err)
 	}
 }

@@ -182,6 +182,13 @@ func setArgument(t *testing.T, m *machine) {
 	t.Helper()
 	pods := func() string { return m.kubectl("get", "node", "node-o", "-o", "jsonpath={.status.capacity.pods}") }
 	m.run("mk", "args", "set", "kubelet", "max-pods=77")
+	lines := strings.Split(strings.TrimSpace(m.run("mk", "changes")), "\n")
+	shown := m.run("mk", "changes", "show", strings.Fields(lines[len(lines)-1])[0])
+	for _, want := range []string{"mk args set kubelet max-pods=77", "replace  args/kubelet", "restart  kubelite"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("mk changes show has no %q:\n%s", want, shown)
+		}
+	}
 	m.eventually(2*time.Minute, func() error {
 		if out, err := m.try(20*time.Second, "mk", "kubectl", "get", "node", "node-o", "-o", "jsonpath={.status.capacity.pods}"); err != nil || out != "77" {
 			return served("capacity is " + out)
