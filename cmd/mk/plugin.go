@@ -148,7 +148,7 @@ func (s *session) pluginInfo(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return s.document(d)
+		return s.show(d, func(w io.Writer) error { return showPlugin(w, d) })
 	})
 }
 
