@@ -37,7 +37,7 @@ func showPlugin(w io.Writer, d *pluginsdir.Details) error {
 	row("active", activeText(d.Listed))
 	some("other versions", strings.Join(d.Others, ", "))
 	row("digest", d.Digest)
-	row("source", d.Source)
+	some("source", d.Source)
 	row("runs as", fmt.Sprintf("user %d", d.User))
 	row("contracts", strings.Join(d.Contracts, ", "))
 	some("capabilities", strings.Join(d.Manifest.Capabilities, ", "))
