@@ -12,9 +12,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
+	"mk8s.io/mk/core/datastore/etcd"
 	"mk8s.io/mk/core/node"
 )
 
@@ -50,12 +49,12 @@ type Client struct {
 
 	mu        sync.Mutex
 	endpoints []string
-	clients   map[string]*clientv3.Client
+	clients   map[string]*etcd.Conn
 }
 
 // New makes a client. Close ends its connections.
 func New(o Options) *Client {
-	return &Client{tls: o.TLS, endpoints: slices.Clone(o.Endpoints), clients: map[string]*clientv3.Client{}}
+	return &Client{tls: o.TLS, endpoints: slices.Clone(o.Endpoints), clients: map[string]*etcd.Conn{}}
 }
 
 // Close ends all connections.
@@ -64,11 +63,11 @@ func (c *Client) Close() error {
 	defer c.mu.Unlock()
 	var errs []error
 	for _, e := range c.clients {
-		if err := e.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		if err := e.Close(); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	c.clients = map[string]*clientv3.Client{}
+	c.clients = map[string]*etcd.Conn{}
 	return errors.Join(errs...)
 }
 
@@ -76,17 +75,13 @@ func (c *Client) Close() error {
 const attempt = 4 * time.Second
 
 // at is the connection to one member.
-func (c *Client) at(endpoint string) (*clientv3.Client, error) {
+func (c *Client) at(endpoint string) (*etcd.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.clients[endpoint]; ok {
 		return e, nil
 	}
-	e, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint}, TLS: c.tls, Logger: zap.NewNop(),
-		// One try an endpoint: this client goes to the next one itself.
-		MaxUnaryRetries: 1, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: attempt,
-	})
+	e, err := etcd.Dial(endpoint, c.tls)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the datastore at %s: %w", endpoint, err)
 	}
@@ -114,7 +109,7 @@ func (c *Client) learn(members []Member) {
 
 // ask puts a question to one member after the other until one answers. What
 // only etcd can know ends the search: the others would say the same.
-func (c *Client) ask(ctx context.Context, question func(context.Context, *clientv3.Client) error) error {
+func (c *Client) ask(ctx context.Context, question func(context.Context, *etcd.Conn) error) error {
 	var last error
 	for _, endpoint := range c.known() {
 		e, err := c.at(endpoint)

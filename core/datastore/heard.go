@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -42,14 +41,14 @@ func (c *Client) renewed(ctx context.Context, endpoint, name string) (time.Time,
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
-	resp, err := e.Get(ctx, leasePrefix+name, clientv3.WithSerializable())
+	value, found, err := e.Get(ctx, leasePrefix+name)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if len(resp.Kvs) != 1 {
+	if !found {
 		return time.Time{}, fmt.Errorf("%s has no lease", name)
 	}
-	return leaseTime(resp.Kvs[0].Value)
+	return leaseTime(value)
 }
 
 // leaseTime reads a lease as the API server stores it: four bytes, an envelope,

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"mk8s.io/mk/core/datastore/etcd"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -89,10 +89,7 @@ func (c *Client) AddLearner(ctx context.Context, peer string) error {
 			}
 			return false, plugin.Errorf(plugin.NotPossible, "%s votes already: a node that starts anew there must be removed first (mk remove-node %s)", m.Label(), m.Label())
 		}
-		err := c.ask(ctx, func(ctx context.Context, e *clientv3.Client) error {
-			_, err := e.MemberAddAsLearner(ctx, []string{peer})
-			return err
-		})
+		err := c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error { return e.AddLearner(ctx, peer) })
 		switch {
 		case errors.Is(err, rpctypes.ErrTooManyLearners):
 			return false, plugin.Errorf(plugin.Unavailable, "%s is joining just now: one after the other", learners(s))
@@ -132,10 +129,7 @@ func (c *Client) Promote(ctx context.Context, peer string, progress Progress) er
 		if m.Role == Voter {
 			return true, nil
 		}
-		err := c.ask(ctx, func(ctx context.Context, e *clientv3.Client) error {
-			_, err := e.MemberPromote(ctx, m.id)
-			return err
-		})
+		err := c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error { return e.Promote(ctx, m.id) })
 		if errors.Is(err, rpctypes.ErrMemberNotLearner) || errors.Is(err, rpctypes.ErrMemberNotFound) {
 			return false, nil
 		}
@@ -171,10 +165,7 @@ func (c *Client) Remove(ctx context.Context, peer string) error {
 				return false, err
 			}
 		}
-		err = c.ask(ctx, func(ctx context.Context, e *clientv3.Client) error {
-			_, err := e.MemberRemove(ctx, m.id)
-			return err
-		})
+		err = c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error { return e.Remove(ctx, m.id) })
 		if errors.Is(err, rpctypes.ErrMemberNotFound) {
 			return false, nil
 		}
@@ -242,7 +233,7 @@ func (c *Client) handOver(ctx context.Context, s *Status, leader *Member) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*attempt)
 	defer cancel()
-	if _, err := e.MoveLeader(ctx, best.id); err != nil && !errors.Is(err, rpctypes.ErrNotLeader) {
+	if err := e.MoveLeader(ctx, best.id); err != nil && !errors.Is(err, rpctypes.ErrNotLeader) {
 		return fmt.Errorf("hand the leadership over to %s: %w", best.Label(), err)
 	}
 	return nil

@@ -24,12 +24,7 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r, err := e.Snapshot(ctx)
-	if err != nil {
-		return fmt.Errorf("save the datastore at %s: %w", endpoints[0], err)
-	}
-	_, err = io.Copy(w, r)
-	if err = errors.Join(err, r.Close()); err != nil {
+	if err := e.Snapshot(ctx, w); err != nil {
 		return fmt.Errorf("save the datastore at %s: %w", endpoints[0], err)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -25,6 +26,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // insideEnv marks the second run of the test program, in a network namespace of its own.
@@ -190,30 +192,37 @@ func (w *world) until(ctx context.Context, c *Client, want func(*Status) bool) *
 	}
 }
 
-// write writes a key, and returns when it is committed.
-func (w *world) write(ctx context.Context, c *Client, key, value string) {
+// keys lets etcd's own client work on what is stored, at the members that a client knows.
+func (w *world) keys(ctx context.Context, c *Client, do func(context.Context, *clientv3.Client) error) {
 	w.t.Helper()
-	if err := c.ask(ctx, func(ctx context.Context, e *clientv3.Client) error {
-		_, err := e.Put(ctx, key, value)
-		return err
-	}); err != nil {
+	e, err := clientv3.New(clientv3.Config{Endpoints: c.known(), TLS: c.tls, Logger: zap.NewNop()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := errors.Join(do(ctx, e), e.Close()); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// read reads a key; one that is not there is empty.
-func (w *world) read(ctx context.Context, c *Client, key string) string {
+// write writes a key, and returns when it is committed.
+func (w *world) write(ctx context.Context, c *Client, key, value string) {
 	w.t.Helper()
-	value := ""
-	if err := c.ask(ctx, func(ctx context.Context, e *clientv3.Client) error {
+	w.keys(ctx, c, func(ctx context.Context, e *clientv3.Client) error {
+		_, err := e.Put(ctx, key, value)
+		return err
+	})
+}
+
+// read reads a key; one that is not there is empty.
+func (w *world) read(ctx context.Context, c *Client, key string) (value string) {
+	w.t.Helper()
+	w.keys(ctx, c, func(ctx context.Context, e *clientv3.Client) error {
 		resp, err := e.Get(ctx, key)
 		if err == nil && len(resp.Kvs) > 0 {
 			value = string(resp.Kvs[0].Value)
 		}
 		return err
-	}); err != nil {
-		w.t.Fatal(err)
-	}
+	})
 	return value
 }
 

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"mk8s.io/mk/core/datastore/etcd"
 )
 
 // Roles of members.
@@ -163,7 +163,7 @@ func (c *Client) roll(ctx context.Context) (*Status, error) {
 // list is the members as a majority knows them.
 func (c *Client) list(ctx context.Context) (*Status, error) {
 	var s *Status
-	err := c.ask(ctx, func(ctx context.Context, e *clientv3.Client) (err error) {
+	err := c.ask(ctx, func(ctx context.Context, e *etcd.Conn) (err error) {
 		s, err = c.listOf(ctx, e, true)
 		return err
 	})
@@ -183,29 +183,23 @@ func (c *Client) listAt(ctx context.Context, endpoint string, agreed bool) (*Sta
 }
 
 // listOf is the members as one member knows them, or as all agreed.
-func (c *Client) listOf(ctx context.Context, e *clientv3.Client, agreed bool) (*Status, error) {
-	var how []clientv3.OpOption
-	if agreed {
-		ctx = clientv3.WithRequireLeader(ctx)
-	} else {
-		how = append(how, clientv3.WithSerializable())
-	}
-	resp, err := e.MemberList(ctx, how...)
+func (c *Client) listOf(ctx context.Context, e *etcd.Conn, agreed bool) (*Status, error) {
+	roll, err := e.Members(ctx, agreed)
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{ClusterID: fmt.Sprintf("%016x", resp.Header.ClusterId), Quorum: agreed}
-	for _, m := range resp.Members {
-		s.Members = append(s.Members, memberOf((*clientv3.Member)(m)))
+	s := &Status{ClusterID: fmt.Sprintf("%016x", roll.Cluster), Quorum: agreed}
+	for _, m := range roll.Members {
+		s.Members = append(s.Members, memberOf(m))
 	}
 	slices.SortFunc(s.Members, func(a, b Member) int { return strings.Compare(a.Name+a.PeerAddress, b.Name+b.PeerAddress) })
 	c.learn(s.Members)
 	return s, nil
 }
 
-func memberOf(m *clientv3.Member) Member {
+func memberOf(m etcd.Member) Member {
 	out := Member{id: m.ID, ID: fmt.Sprintf("%016x", m.ID), Name: m.Name, Role: Voter}
-	if m.IsLearner {
+	if m.Learner {
 		out.Role = Learner
 	}
 	if len(m.PeerURLs) > 0 {
@@ -230,7 +224,7 @@ func (c *Client) examine(ctx context.Context, m *Member, revision *int64) (leade
 	}
 	one, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
-	st, err := e.Status(one, m.ClientAddress)
+	st, err := e.Status(one)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer in %s", statusLimit)
 	}
@@ -238,14 +232,14 @@ func (c *Client) examine(ctx context.Context, m *Member, revision *int64) (leade
 		m.Silence = err.Error()
 		return 0
 	}
-	if st.Header.MemberId != m.id {
-		m.Silence = fmt.Sprintf("member %016x answers in its place", st.Header.MemberId)
+	if st.Member != m.id {
+		m.Silence = fmt.Sprintf("member %016x answers in its place", st.Member)
 		return 0
 	}
-	m.Answers, m.Version, m.Size, m.InUse = true, st.Version, st.DbSize, st.DbSizeInUse
-	m.Index, m.Applied, m.Leader, m.Alarms = st.RaftIndex, st.RaftAppliedIndex, st.Leader == m.id, st.Errors
+	m.Answers, m.Version, m.Size, m.InUse = true, st.Version, st.Size, st.InUse
+	m.Index, m.Applied, m.Leader, m.Alarms = st.RaftIndex, st.RaftApplied, st.Leader == m.id, st.Errors
 	if m.Leader {
-		*revision = st.Header.Revision // one member at most leads
+		*revision = st.Revision // one member at most leads
 	}
 	return st.Leader
 }

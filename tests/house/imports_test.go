@@ -179,7 +179,7 @@ func guests() []guest {
 		{"k8s.io/kubernetes", nil, "it makes every build of mk a build of Kubernetes: use k8s.io/client-go, or put the code into cmd/kubelite"},
 		{"github.com/urfave/cli", []string{"cmd/mk"}, "flags belong to the command line: take a struct of options"},
 		{"github.com/hashicorp/go-plugin", []string{"core/pluginhost", "sdk"}, "ask plugins through the Go interfaces of the sdk"},
-		{"google.golang.org/grpc", []string{"core/pluginhost", "sdk"}, "ask plugins through the Go interfaces of the sdk; reasons of errors are in sdk/plugin"},
+		{"google.golang.org/grpc", []string{"core/pluginhost", "core/datastore/etcd", "sdk"}, "ask plugins through the Go interfaces of the sdk; reasons of errors are in sdk/plugin"},
 		{"go.etcd.io/etcd", []string{"core/datastore"}, "the datastore is the business of core/datastore"},
 		{"github.com/stretchr/testify", nil, "the standard testing package is enough"},
 		{"github.com/onsi", nil, "the standard testing package is enough"},
@@ -247,6 +247,7 @@ func TestMKStartsLight(t *testing.T) {
 	t.Parallel()
 	heavy := map[string]string{
 		"k8s.io/client-go/kubernetes": "it registers every API of Kubernetes: give core/kube the kind that you need, in typed.go",
+		"go.etcd.io/etcd/client/v3":   "its messages prepare themselves for more than all else of mk: ask with core/datastore/etcd",
 		"k8s.io/kubectl":              "it brings kustomize, translations and a scheme of its own: let kubelite do it, as core/kube has it drain",
 	}
 	known := map[string]*listed{}

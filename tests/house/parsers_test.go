@@ -21,6 +21,7 @@ func parsers() []reads {
 		{"core/apiproxy", []string{"ParseList"}, []string{"FuzzParseList"}},
 		{"core/args", []string{"Load", "Parse"}, []string{"FuzzParse", "FuzzSet"}},
 		{"core/args", []string{"Unmarshal"}, []string{"FuzzOwners"}},
+		{"core/datastore/etcd", nil, []string{"FuzzAnswers"}},
 		{"core/kube", []string{"ParseManifests"}, []string{"FuzzParseManifests"}},
 		{"core/kubeconfig", []string{"Parse"}, []string{"FuzzParse", "FuzzMerge"}},
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
