@@ -40,7 +40,8 @@ build: mk plugins kubelite parts ## build programs, plugins and images into out/
 
 mk: ## build the command line
 	@mkdir -p $(OUT)/bin
-	go build -buildvcs=false -ldflags '$(LDFLAGS)' -o $(OUT)/bin/mk ./cmd/mk
+	@# without the tag, the command line's library brings a writer of manuals, which every start prepares
+	go build -buildvcs=false -tags urfave_cli_no_docs -ldflags '$(LDFLAGS)' -o $(OUT)/bin/mk ./cmd/mk
 
 plugins: ## build the plugins that ship, with their manifests
 	@for p in $(PLUGINS); do \

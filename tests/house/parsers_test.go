@@ -63,20 +63,21 @@ func parsers() []reads {
 // that read only what mk itself wrote, by folder and name.
 func noParsers() map[string]string {
 	return map[string]string{
-		"core/agent.Read":           "an io.Reader",
-		"core/kube.Ready":           "an adjective",
-		"core/kube.ReadDocument":    "answers of the API server, decoded by client-go",
-		"core/netinfo.Read":         "the kernel's answer",
-		"core/pluginhost.Read":      "an io.Reader",
-		"core/node.ReadFile":        "bytes",
-		"core/node.ReadDir":         "names",
-		"core/node.Readlink":        "a name",
-		"core/pki.ParseKeyType":     "one of a few words",
-		"core/operation.Read":       "the callback: bytes of a file",
-		"core/operation.LoadRecord": "a record of the journal, below a folder of root's, written by mk; JSON into a struct",
-		"pluginsdir.LoadDescribed":  "written by mk, named by digest; JSON into a struct",
-		"pluginsdir/folder.Read":    "a tree of files: bounded by Limits, opened through os.Root",
-		"sdk/hostrpc.Read":          "a call",
+		"core/agent.Read":               "an io.Reader",
+		"core/datastore/etcd.Unmarshal": "bytes, handed through",
+		"core/kube.Ready":               "an adjective",
+		"core/kube.ReadDocument":        "answers of the API server, decoded by client-go",
+		"core/netinfo.Read":             "the kernel's answer",
+		"core/pluginhost.Read":          "an io.Reader",
+		"core/node.ReadFile":            "bytes",
+		"core/node.ReadDir":             "names",
+		"core/node.Readlink":            "a name",
+		"core/pki.ParseKeyType":         "one of a few words",
+		"core/operation.Read":           "the callback: bytes of a file",
+		"core/operation.LoadRecord":     "a record of the journal, below a folder of root's, written by mk; JSON into a struct",
+		"pluginsdir.LoadDescribed":      "written by mk, named by digest; JSON into a struct",
+		"pluginsdir/folder.Read":        "a tree of files: bounded by Limits, opened through os.Root",
+		"sdk/hostrpc.Read":              "a call",
 	}
 }
 
