@@ -68,6 +68,11 @@ type Member struct {
 	// Forward says that the joiner votes: from there it only goes forward, and
 	// nobody takes the join back but an operator.
 	Forward bool `json:"forward,omitempty"`
+	// Certified says that a certificate may be out with which the joiner's
+	// kubelet could register: written before it is.
+	Certified bool `json:"certified,omitempty"`
+	// Barred says that its name may yet stand among those of removed nodes.
+	Barred bool `json:"barred,omitempty"`
 	// Guest is set for a node that speaks MicroK8s' protocol, not mk's.
 	Guest *Guest `json:"guest,omitempty"`
 

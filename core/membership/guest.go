@@ -270,6 +270,9 @@ func (n Node) guestSign(ctx context.Context, t tokens.Plugin, who Caller, p pki.
 	if err != nil {
 		return nil, &microk8s.Refusal{Status: microk8s.StatusFailed, Message: err.Error()}
 	}
+	if err := n.letRegister(ctx, store, m); err != nil {
+		return nil, err
+	}
 	now := n.Now()
 	signed, err := n.Issuer.SignFor(ctx, "for/"+m.Name, []operation.Request{w})
 	if err != nil {

@@ -26,6 +26,11 @@ func (n Node) joiner(ctx context.Context, store cluster.Members, who Caller, ope
 	if err != nil {
 		return nil, err
 	}
+	return n.joinerAmong(ctx, store, all, who, operation)
+}
+
+// joinerAmong is joiner where the records were read.
+func (n Node) joinerAmong(ctx context.Context, store cluster.Members, all []*cluster.Member, who Caller, operation string) (*cluster.Member, error) {
 	i := slices.IndexFunc(all, func(m *cluster.Member) bool {
 		return m.State == cluster.Joining && m.Operation == operation && m.Key == who.Key && who.Key != ""
 	})
@@ -56,6 +61,10 @@ func (n Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pee
 	}
 	if m.Role != plugin.RoleControlPlane {
 		return nil, plugin.Errorf(NotPermitted, "a worker holds none of the cluster's keys")
+	}
+	// It certifies itself from now on.
+	if err := n.letRegister(ctx, store, m); err != nil {
+		return nil, err
 	}
 	binding := []byte(m.Reservation)
 	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
@@ -117,6 +126,9 @@ func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Mem
 			return nil, err
 		}
 	}
+	if err := n.letRegister(ctx, store, m); err != nil {
+		return nil, err
+	}
 	out := &peer.Signed{}
 	if out.Certificates, err = n.Issuer.SignFor(ctx, "for/"+m.Name, batch); err != nil {
 		return nil, err
@@ -139,6 +151,27 @@ func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Mem
 		}
 	}
 	return out, nil
+}
+
+// letRegister lets the kubelet of a joiner make its node's object, and notes
+// that before: if the join is taken back, it is kept from it again.
+func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster.Member) error {
+	if m.State != cluster.Joining || m.Certified && !m.Barred {
+		return nil
+	}
+	var err error
+	if m.Barred, err = n.Barred(ctx, store, m.Name); err != nil {
+		return err
+	}
+	m.Certified = true
+	if err := store.Put(ctx, m); err != nil || !m.Barred {
+		return err
+	}
+	if err := n.Unbar(ctx, store, m.Name); err != nil {
+		return err
+	}
+	m.Barred = false
+	return store.Put(ctx, m)
 }
 
 // signable holds one request to the policy: profile, key and names.
@@ -188,7 +221,7 @@ func (n Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if committed(all, who, ref.Operation) != nil {
 		return nil
 	}
-	m, err := n.joiner(ctx, store, who, ref.Operation)
+	m, err := n.joinerAmong(ctx, store, all, who, ref.Operation)
 	if err != nil {
 		return err
 	}
@@ -256,7 +289,7 @@ func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if m := committed(all, who, ref.Operation); m != nil && m.Role == plugin.RoleWorker {
 		return n.ForgetNode(ctx, m.Name)
 	}
-	m, err := n.joiner(ctx, store, who, ref.Operation)
+	m, err := n.joinerAmong(ctx, store, all, who, ref.Operation)
 	if errors.Is(err, JoinEnded) {
 		return nil
 	}
@@ -274,11 +307,13 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 			return err
 		}
 	}
-	if err := n.Bar(ctx, store, m.Name); err != nil {
-		return err
-	}
-	if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
-		return err
+	if m.Certified { // else there is no object of it, and will be none
+		if err := n.Bar(ctx, store, m.Name); err != nil {
+			return err
+		}
+		if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
+			return err
+		}
 	}
 	if m.Server == n.Record.Name && m.Reservation != "" {
 		t, _, err := n.Plugins.Tokens(ctx)

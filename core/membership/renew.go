@@ -172,7 +172,11 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 		}
 		m.Reservation = held.ID
 	}
-	begun, err := n.begun(ctx, store, plugin.RoleWorker, plugin.Node{})
+	all, err := store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	begun, err := n.begun(ctx, all, plugin.RoleWorker, plugin.Node{})
 	if err != nil {
 		return nil, err
 	}

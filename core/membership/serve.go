@@ -167,7 +167,7 @@ func isWorker(name string) error {
 
 // admit asks the strategy, notes the joiner, and answers what it needs.
 func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b peer.Begin, held tokens.Reservation) (*peer.Begun, error) {
-	m, others, err := n.free(ctx, store, who, b)
+	m, others, all, err := n.free(ctx, store, who, b)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	m.Versions, m.Labels, m.Taints, m.State = b.Versions, b.Labels, b.Taints, cluster.Joining
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
 	m.Token, m.NoVote = held.TokenID, b.NoVote
-	if err := errors.Join(n.Unbar(ctx, store, m.Name), store.Put(ctx, m)); err != nil {
+	if err := store.Put(ctx, m); err != nil {
 		return nil, err
 	}
 	if b.Role == plugin.RoleControlPlane {
@@ -206,7 +206,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 			return nil, err
 		}
 	}
-	begun, err := n.begun(ctx, store, b.Role, facts)
+	begun, err := n.begun(ctx, all, b.Role, facts)
 	if err != nil {
 		return nil, err
 	}
@@ -277,36 +277,37 @@ func (n Node) nameFree(ctx context.Context, store cluster.Members, name string) 
 	return nil
 }
 
-// free finds the record that a joiner may write, and the records of the
-// others. What an earlier try left is taken back before the new one begins.
-func (n Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (own *cluster.Member, others []*cluster.Member, err error) {
-	all, err := store.List(ctx)
+// free finds the record that a joiner may write, the records of the others that
+// live, and all that there were. What an earlier try left is taken back before the new one begins.
+func (n Node) free(ctx context.Context, store cluster.Members, who Caller, b peer.Begin) (own *cluster.Member, others, all []*cluster.Member, err error) {
+	free := make(chan error, 1) // asked meanwhile: mostly it is needed
+	go func() { free <- n.nameFree(ctx, store, b.Name) }()
+	all, err = store.List(ctx)
+	nameErr := <-free
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if own, others, err = place(all, who, b, n.Now()); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if own != nil && own.Operation == b.Operation {
-		return own, others, nil
+		return own, others, all, nil
 	}
 	if own != nil {
 		if err := n.takeBack(ctx, store, own); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
+		nameErr = n.nameFree(ctx, store, b.Name)
 	}
-	return &cluster.Member{Name: b.Name}, others, n.nameFree(ctx, store, b.Name)
+	return &cluster.Member{Name: b.Name}, others, all, nameErr
 }
 
 // begun is what a joiner of a role needs to know of the cluster.
-func (n Node) begun(ctx context.Context, store cluster.Members, role string, facts plugin.Node) (*peer.Begun, error) {
+func (n Node) begun(ctx context.Context, all []*cluster.Member, role string, facts plugin.Node) (*peer.Begun, error) {
 	out := &peer.Begun{
 		ClusterID: n.Record.ClusterID, Server: facts, Auth: string(n.Record.Auth), Trust: map[string]peer.Bundle{}, Network: n.Record.Network,
 	}
-	all, err := store.List(ctx)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if out.Identity, err = recovery.Of(n.Node).Identity(); err != nil {
 		return nil, err
 	}

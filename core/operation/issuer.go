@@ -53,6 +53,10 @@ type Issuer struct {
 
 	mu    sync.Mutex
 	trust map[string]certs.Authority
+	// The certificates on disk as they were last read, and when the newest of
+	// them begins.
+	seen   string
+	newest time.Time
 }
 
 var _ change.Issuer = (*Issuer)(nil)
@@ -97,18 +101,6 @@ func (i *Issuer) Issue(ctx context.Context, operationID string, wanted []changes
 		return nil, err
 	}
 	return i.files(ctx, wishes)
-}
-
-// checkClock refuses to make anything dated while the clock is known to be
-// behind: it would not be valid, or expire before its time.
-func (i *Issuer) checkClock(now time.Time) error {
-	var pems [][]byte
-	for _, p := range pki.Profiles() {
-		if data, err := i.Root.ReadFile(p.CertFile()); p.CertFile() != "" && err == nil {
-			pems = append(pems, data)
-		}
-	}
-	return pki.CheckClock(now, pki.ClockFloor(i.Floor, pki.NewestNotBefore(pems...)))
 }
 
 func (i *Issuer) request(w changeset.IssueCertificate) (pki.Request, error) {

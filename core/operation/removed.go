@@ -34,6 +34,13 @@ func (n *Node) Bar(ctx context.Context, store cluster.Members, name string) erro
 	})
 }
 
+// Barred reports whether a node of that name was removed, and not let in again.
+func (n *Node) Barred(ctx context.Context, store cluster.Members, name string) (bool, error) {
+	doc, err := barredList{store.Client}.read(ctx)
+	_, there := doc.Data[name]
+	return there, err
+}
+
 // Unbar lets a node of that name in again.
 func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) error {
 	return n.changeBarred(ctx, store.Client, func(list map[string][]byte) bool {
