@@ -15,30 +15,35 @@ import (
 )
 
 func (s *session) certsVerbs() *cli.Command {
-	every := func() cli.Flag { return &cli.BoolFlag{Name: "all-nodes", Usage: "on every node"} }
+	where := func() []cli.Flag {
+		return []cli.Flag{&cli.BoolFlag{Name: "all-nodes", Usage: "on every node"}, &cli.StringFlag{Name: "node", Usage: "on another `NODE`"}}
+	}
 	return &cli.Command{
 		Name: "certs", Aliases: []string{"cert"}, Usage: "list, show, check and renew this node's certificates",
 		Description: "mk certs\nsudo mk certs renew server", UsageText: exitsUsual + ", 4 one ends soon",
 		Action: s.listCerts,
 		Subcommands: []*cli.Command{
-			{Name: "list", Usage: "list the certificates and when they end", Description: "mk certs list\nsudo mk certs list --all-nodes", UsageText: exitsFar, Flags: []cli.Flag{every()}, Action: s.listCerts},
+			{Name: "list", Usage: "list the certificates and when they end", Description: "mk certs list\nsudo mk certs list --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.listCerts},
 			{Name: "show", Usage: "show one certificate, or where the authority's key is", ArgsUsage: "CERTIFICATE|ca", Description: "mk certs show server\nmk certs show ca", UsageText: exitsRead, Action: s.showCert},
 			{Name: "check", Usage: "say what is wrong with them, or ends too soon", Description: "mk certs check --warn 30d --crit 7d", UsageText: exitsRead + ", 4 something is wrong, 5 not asked everywhere",
-				Flags: []cli.Flag{
-					every(),
+				Flags: append(where(),
 					&cli.StringFlag{Name: "warn", Usage: "warn of one that ends within this `TIME` (default: the setting cert-warn, where it should have been renewed)"},
 					&cli.StringFlag{Name: "crit", Usage: "one that ends within this `TIME` is critical"},
-				}, Action: s.checkCerts},
+				), Action: s.checkCerts},
 			{Name: "tree", Usage: "show which authority signed which certificate", Description: "mk certs tree", UsageText: exitsRead, Action: s.certTree},
-			{Name: "renew", Usage: "renew some or all", ArgsUsage: "[CERTIFICATE...]", Description: "sudo mk certs renew\nsudo mk certs renew --all-nodes", UsageText: exitsFar, Flags: []cli.Flag{every()}, Action: s.renewCerts},
+			{Name: "renew", Usage: "renew some or all", ArgsUsage: "[CERTIFICATE...]", Description: "sudo mk certs renew\nsudo mk certs renew --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.renewCerts},
 		},
 	}
 }
 
 func (s *session) listCerts(c *cli.Context) error {
+	where, err := whereOf(c)
+	if err != nil {
+		return err
+	}
 	return s.open("certs", func(n *operation.Node) error {
-		if c.Bool("all-nodes") {
-			return s.certsEverywhere(c, n)
+		if where.Far() {
+			return s.certsEverywhere(c, n, where)
 		}
 		list, err := n.Certificates()
 		if err != nil {
@@ -56,12 +61,12 @@ func (s *session) listCerts(c *cli.Context) error {
 	})
 }
 
-// certsEverywhere lists the certificates of every node.
-func (s *session) certsEverywhere(c *cli.Context, n *operation.Node) error {
+// certsEverywhere lists the certificates of other nodes.
+func (s *session) certsEverywhere(c *cli.Context, n *operation.Node, w operation.Where) error {
 	if err := s.root("certs list"); err != nil { // other nodes are asked
 		return err
 	}
-	return lookFar(s, c, n, operation.Where{All: true}, operation.LookCertificates, nil, "CERTIFICATE\tENDS\tSTATE", func(all []operation.Certificate) []string {
+	return lookFar(s, c, n, w, operation.LookCertificates, nil, "CERTIFICATE\tENDS\tSTATE", func(all []operation.Certificate) []string {
 		rows := make([]string, 0, len(all))
 		for _, c := range all {
 			rows = append(rows, fmt.Sprintf("%s\t%s\t%s", c.Profile, c.NotAfter.UTC().Format(time.DateTime), c.State))
@@ -71,12 +76,12 @@ func (s *session) certsEverywhere(c *cli.Context, n *operation.Node) error {
 }
 
 // checkEverywhere says which certificates of which nodes want a look.
-func (s *session) checkEverywhere(c *cli.Context, n *operation.Node, l limits) error {
+func (s *session) checkEverywhere(c *cli.Context, n *operation.Node, w operation.Where, l limits) error {
 	if err := s.root("certs check"); err != nil { // other nodes are asked
 		return err
 	}
 	bad := 0
-	err := lookFar(s, c, n, operation.Where{All: true}, operation.LookCertificates, nil, "CERTIFICATE\tSEVERITY\tWHY", func(all []operation.Certificate) []string {
+	err := lookFar(s, c, n, w, operation.LookCertificates, nil, "CERTIFICATE\tSEVERITY\tWHY", func(all []operation.Certificate) []string {
 		var rows []string
 		for _, cert := range all {
 			if k := l.check(cert, n.Now()); k.Severity != "ok" {
@@ -193,13 +198,17 @@ func certLimits(c *cli.Context, n *operation.Node) (limits, error) {
 }
 
 func (s *session) checkCerts(c *cli.Context) error {
+	where, err := whereOf(c)
+	if err != nil {
+		return err
+	}
 	return s.open("certs", func(n *operation.Node) error {
 		l, err := certLimits(c, n)
 		if err != nil {
 			return err
 		}
-		if c.Bool("all-nodes") {
-			return s.checkEverywhere(c, n, l)
+		if where.Far() {
+			return s.checkEverywhere(c, n, where, l)
 		}
 		list, err := n.Certificates()
 		if err != nil {

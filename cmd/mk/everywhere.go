@@ -64,19 +64,24 @@ func (s *session) far(c *cli.Context, n *operation.Node, w operation.Where, what
 	progress.Begin(what)
 	began := time.Now()
 	all, err := n.AwaitWanted(ctx, generation, w)
-	if err == nil && slices.ContainsFunc(all, func(o operation.Outcome) bool { return !o.Done }) {
-		progress.End(what, time.Since(began), errSomeNodes)
-	} else {
-		progress.End(what, time.Since(began), err)
-	}
+	progress.End(what, time.Since(began), cmp.Or(err, notDone(all)))
 	if err := errors.Join(err, c.Context.Err()); err != nil {
 		return err
 	}
-	return s.showOutcomes(all)
+	return s.showOutcomes(all, "the cluster wants it: a node that comes back does it then")
 }
 
-// showOutcomes says what became of a wish on each node.
-func (s *session) showOutcomes(all []operation.Outcome) error {
+// notDone is the error of a step that was not done everywhere.
+func notDone(all []operation.Outcome) error {
+	if slices.ContainsFunc(all, func(o operation.Outcome) bool { return !o.Done }) {
+		return errSomeNodes
+	}
+	return nil
+}
+
+// showOutcomes says what became of something on each node, and, where it was
+// not done on all, the state of it.
+func (s *session) showOutcomes(all []operation.Outcome, state string) error {
 	done := 0
 	for _, o := range all {
 		if o.Done {
@@ -100,7 +105,7 @@ func (s *session) showOutcomes(all []operation.Outcome) error {
 	if err != nil || done == len(all) {
 		return err
 	}
-	return someNodes(done, len(all), "the cluster wants it: a node that comes back does it then")
+	return someNodes(done, len(all), state)
 }
 
 // someNodes is the problem of what was not done everywhere.

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,7 +23,11 @@ func (s *session) images() *cli.Command {
 		Action: s.listImages,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the images on this node", Description: "sudo mk images list", UsageText: exitsUsual, Action: s.listImages},
-			{Name: "import", Usage: "import an OCI or docker archive; - reads standard input", ArgsUsage: "FILE", Description: "sudo mk images import app.tar", UsageText: exitsUsual, Action: s.importImages},
+			{Name: "import", Usage: "import an OCI or docker archive; - reads standard input", ArgsUsage: "FILE", Description: "sudo mk images import app.tar\nsudo mk images import app.tar --all-nodes", UsageText: exitsFar, Action: s.importImages,
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "all-nodes", Usage: "on every node: the archive is sent to each"},
+					&cli.StringFlag{Name: "node", Usage: "on another `NODE`"},
+				}},
 		},
 	}
 }
@@ -52,7 +60,50 @@ func (s *session) importImages(c *cli.Context) error {
 			return usage("%s is not a file", file)
 		}
 	}
+	where, err := whereOf(c)
+	if err != nil {
+		return err
+	}
+	if where.Far() {
+		return s.sendImages(c, where, file)
+	}
 	return s.containerd(c, "images import", s.said(), "images", "import", "--local", file)
+}
+
+// farImport is how long an import on other nodes may take where --timeout does
+// not say.
+const farImport = 30 * time.Minute
+
+// sendImages has other nodes import an archive.
+func (s *session) sendImages(c *cli.Context, w operation.Where, file string) error {
+	if file == "-" {
+		return usage("what comes from standard input comes once: images for other nodes are read from a file")
+	}
+	if err := s.root("images import"); err != nil {
+		return err
+	}
+	return s.open("images", func(n *operation.Node) error {
+		words := "on every node"
+		if w.Node != "" {
+			words = "on " + w.Node
+		}
+		what := "import " + file + " " + words
+		if s.global.dryRun {
+			return s.showPlan(&operation.Plan{Then: []string{what}})
+		}
+		ctx, cancel := context.WithTimeout(c.Context, cmp.Or(s.global.timeout, farImport))
+		defer cancel()
+		progress := s.newProgress()
+		n.Progress = progress
+		progress.Begin(what)
+		began := time.Now()
+		all, err := n.SendImages(ctx, w, file)
+		progress.End(what, time.Since(began), cmp.Or(err, notDone(all)))
+		if err := errors.Join(err, c.Context.Err()); err != nil {
+			return err
+		}
+		return s.showOutcomes(all, "the other nodes have the images; import them there again")
+	})
 }
 
 // containerd runs ctr as a child, so that what it says is shown as mk's.

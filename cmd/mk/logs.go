@@ -1,7 +1,8 @@
 package main
 
 import (
-	"iter"
+	"cmp"
+	"context"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -10,125 +11,146 @@ import (
 	"mk8s.io/mk/core/service/logfile"
 )
 
-// lastLines is how much is shown of each log where --since does not say.
-const lastLines = 100
-
 func (s *session) logs() *cli.Command {
 	return &cli.Command{
 		Name: "logs", Aliases: []string{"log"}, Usage: "show the logs of services", ArgsUsage: "[SERVICE...]",
-		Description: "mk logs kubelite -f\nmk logs --since 5m --level warning", UsageText: exitsRead,
+		Description: "mk logs kubelite -f\nmk logs --since 5m --level warning\nsudo mk logs etcd --all-nodes", UsageText: exitsRead + ", 5 some nodes do not answer",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as lines are written, past rotation"},
 			&cli.DurationFlag{Name: "since", Usage: "all lines written within this `TIME`, rotated ones too"},
 			&cli.StringFlag{Name: "level", Usage: "only lines of this level and above: info, warning or error", Value: "info"},
+			&cli.BoolFlag{Name: "all-nodes", Usage: "of every node, in the order of time"},
+			&cli.StringFlag{Name: "node", Usage: "of another `NODE`"},
 		},
 		Action: func(c *cli.Context) error {
-			v := logView{s: s, follow: c.Bool("follow"), since: c.Duration("since"), now: time.Now()}
-			var err error
-			if v.level, err = levelOf(c.String("level")); err != nil {
+			where, err := whereOf(c)
+			if err != nil {
 				return err
 			}
-			if v.since < 0 {
-				return usage("--since cannot be %s: it is how long ago", v.since)
+			q := operation.LogQuery{Services: c.Args().Slice(), Follow: c.Bool("follow"), Since: c.Duration("since")}
+			if q.Level, err = levelOf(c.String("level")); err != nil {
+				return err
 			}
-			if v.follow && s.documents() {
+			if q.Since < 0 {
+				return usage("--since cannot be %s: it is how long ago", q.Since)
+			}
+			if q.Follow && s.documents() {
 				return usage("mk logs -f has no end, so it cannot be one document: leave -f or -o out")
 			}
-			return s.open("logs", func(n *operation.Node) error {
-				if v.names, err = n.LogNames(c.Args().Slice()); err != nil {
-					return err
-				}
-				return v.show(c, n)
-			})
+			if where.Far() {
+				return s.farLogs(c, where, q)
+			}
+			return s.open("logs", func(n *operation.Node) error { return s.ownLogs(c.Context, n, q) })
 		},
 	}
 }
 
 func levelOf(word string) (logfile.Level, error) {
-	for _, l := range []logfile.Level{logfile.Info, logfile.Warning, logfile.Error} {
-		if l.String() == word {
-			return l, nil
-		}
+	if l, ok := logfile.ParseLevel(word); ok {
+		return l, nil
 	}
 	return 0, usage("--level %q is not one of info, warning, error", word)
 }
 
-// logView is what of the logs is shown.
-type logView struct {
-	s      *session
-	names  []string
-	follow bool
-	since  time.Duration
-	level  logfile.Level
-	now    time.Time
-}
-
 // logLine is a line of a log, for programs.
 type logLine struct {
+	Node    string    `json:"node,omitempty"`
 	Service string    `json:"service"`
 	Time    time.Time `json:"time,omitzero"`
 	Level   string    `json:"level"`
 	Text    string    `json:"text"`
 }
 
-func (v *logView) keep(e logfile.Entry) bool { return e.Level >= v.level }
+// logView is how lines are shown.
+type logView struct {
+	s     *session
+	named bool // which service a line is of
+	lines []logLine
+}
 
-func (v *logView) show(c *cli.Context, n *operation.Node) error {
-	readers := map[string]*logfile.Reader{}
-	var logs []iter.Seq2[logfile.Entry, error]
-	for _, name := range v.names {
-		path := n.Root.Logs(name)
-		readers[path] = logfile.NewReader(name, v.now)
-		log, err := v.log(path, logfile.NewReader(name, v.now))
+func (v *logView) show(e logfile.Entry) {
+	if v.s.documents() {
+		v.lines = append(v.lines, logLine{e.Node, e.Service, e.Time.UTC(), e.Level.String(), e.Text})
+		return
+	}
+	prefix := ""
+	if e.Node != "" {
+		prefix = e.Node + " | "
+	}
+	if v.named {
+		prefix += e.Service + " | "
+	}
+	v.s.printf("%s%s\n", printable(prefix), printable(e.Text))
+}
+
+// end is the document, where one was asked for.
+func (v *logView) end() error {
+	if !v.s.documents() {
+		return nil
+	}
+	if v.lines == nil {
+		v.lines = []logLine{}
+	}
+	return v.s.document(v.lines)
+}
+
+// ownLogs shows logs of this node.
+func (s *session) ownLogs(ctx context.Context, n *operation.Node, q operation.LogQuery) error {
+	logs, err := n.Logs(q)
+	if err != nil {
+		return err
+	}
+	v := &logView{s: s, named: len(logs.Services) > 1}
+	for e, err := range logs.Lines() {
 		if err != nil {
 			return err
 		}
-		logs = append(logs, log)
+		v.show(e)
 	}
-	lines := []logLine{}
-	for e, err := range logfile.Merge(logs...) {
+	if !q.Follow {
+		return v.end()
+	}
+	return logs.Follow(ctx, v.show)
+}
+
+// farLogsWait is how long other nodes have to tell where --timeout does not say.
+const farLogsWait = 2 * time.Minute
+
+// farLogs shows logs of other nodes. Who does not answer is named at once, and
+// ends nothing.
+func (s *session) farLogs(c *cli.Context, w operation.Where, q operation.LogQuery) error {
+	if err := s.root("logs"); err != nil { // other nodes are asked
+		return err
+	}
+	if err := operation.CheckLogNames(q.Services); err != nil {
+		return err
+	}
+	return s.open("logs", func(n *operation.Node) error {
+		ctx := c.Context
+		if limit := s.global.timeout; !q.Follow || limit > 0 {
+			limited, cancel := context.WithTimeout(ctx, cmp.Or(limit, farLogsWait))
+			defer cancel()
+			ctx = limited
+		}
+		v, bad, only := &logView{s: s, named: len(q.Services) != 1}, 0, error(nil)
+		asked, err := n.LogsOf(ctx, w, q, v.show, func(name string, err error) {
+			bad++
+			only = err
+			if w.All {
+				s.note("%s: %v", name, err)
+			}
+		})
 		switch {
 		case err != nil:
 			return err
-		case !v.keep(e):
-		case v.s.documents():
-			lines = append(lines, logLine{e.Service, e.Time.UTC(), e.Level.String(), e.Text})
-		default:
-			v.print(e)
+		case bad > 0 && !w.All:
+			return only
+		case !q.Follow && c.Context.Err() != nil:
+			return c.Context.Err()
 		}
-	}
-	if v.s.documents() {
-		return v.s.document(lines)
-	}
-	if !v.follow {
-		return nil
-	}
-	return logfile.Follow(c.Context, n.Root.Path("var/log"), readers, func(e logfile.Entry) {
-		if v.keep(e) {
-			v.print(e)
+		if err := v.end(); err != nil || bad == 0 {
+			return err
 		}
+		return someNodes(len(asked)-bad, len(asked), "")
 	})
-}
-
-// log is what is shown of one log before it is followed.
-func (v *logView) log(path string, r *logfile.Reader) (iter.Seq2[logfile.Entry, error], error) {
-	if v.since > 0 {
-		return logfile.Since(path, r, v.now.Add(-v.since)), nil
-	}
-	last, err := logfile.Last(path, r, lastLines, v.keep)
-	return func(yield func(logfile.Entry, error) bool) {
-		for _, e := range last {
-			if !yield(e, nil) {
-				return
-			}
-		}
-	}, err
-}
-
-func (v *logView) print(e logfile.Entry) {
-	prefix := ""
-	if len(v.names) > 1 {
-		prefix = e.Service + " | "
-	}
-	v.s.printf("%s%s\n", prefix, printable(e.Text))
 }

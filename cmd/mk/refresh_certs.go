@@ -34,6 +34,10 @@ func (s *session) renewCerts(c *cli.Context) error {
 	for _, name := range append(c.StringSlice("cert"), c.Args().Slice()...) {
 		profiles = append(profiles, strings.TrimSuffix(name, ".crt"))
 	}
+	where, err := whereOf(c)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
 	return s.open("refresh-certs", func(n *operation.Node) error {
@@ -41,8 +45,7 @@ func (s *session) renewCerts(c *cli.Context) error {
 		if err := n.CheckProfiles(profiles); err != nil {
 			return err
 		}
-		if c.Bool("all-nodes") {
-			where := operation.Where{All: true}
+		if where.Far() {
 			return s.far(c, n, where, "renew "+word(strings.Join(profiles, ", "), "all certificates"), func(ctx context.Context) (int, error) {
 				return n.WishRenewal(ctx, profiles, where)
 			})

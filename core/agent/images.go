@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,6 +11,8 @@ import (
 
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/sdk/plugin"
 )
 
 const (
@@ -54,22 +58,34 @@ type chunks struct {
 	now     func() time.Time
 }
 
-// Read waits for the next part.
+// Read waits for the next part. Nobody waits while this node is busy with one.
 func (c *chunks) Read(p []byte) (int, error) {
 	if err := c.control.SetReadDeadline(c.now().Add(chunkLimit)); err != nil {
 		return 0, err
 	}
-	return c.from.Read(p)
+	n, err := c.from.Read(p)
+	if rest := c.control.SetReadDeadline(time.Time{}); err == nil {
+		err = rest
+	}
+	return n, err
 }
 
-// importImages takes an archive of another control-plane node.
+// importImages takes an archive of another control-plane node, which says what
+// its SHA-256 is.
 func (s *server) importImages(w http.ResponseWriter, r *http.Request) {
+	sum := r.Header.Get(peer.DigestHeader)
 	err := s.images.take(w, r,
 		func(ctx context.Context) error {
-			return s.node.with(func(n *operation.Node) error { return membership.Of(n).MayAsk(ctx, s.caller(r)) })
+			if err := s.node.with(func(n *operation.Node) error { return membership.Of(n).MayAsk(ctx, s.caller(r)) }); err != nil {
+				return err
+			}
+			if raw, err := hex.DecodeString(sum); err != nil || len(raw) != sha256.Size || r.ContentLength > operation.MaxImages {
+				return plugin.Errorf(plugin.BadArgument, "an archive comes with its SHA-256, and has no more than %d GiB", operation.MaxImages>>30)
+			}
+			return nil
 		},
 		func(ctx context.Context, archive io.Reader) error {
-			return s.node.with(func(n *operation.Node) error { return membership.Of(n).ImportImages(ctx, archive) })
+			return s.node.with(func(n *operation.Node) error { return membership.Of(n).ImportImages(ctx, archive, sum) })
 		})
 	if err != nil {
 		s.problem(w, r, err)

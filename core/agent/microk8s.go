@@ -19,7 +19,7 @@ type host interface {
 	GuestSign(ctx context.Context, who membership.Caller, s microk8s.Sign) (*microk8s.Signed, error)
 	Configure(ctx context.Context, who membership.Caller, c microk8s.Configure) (map[string]string, error)
 	Calls(ctx context.Context, who membership.Caller, token string) error
-	ImportImages(ctx context.Context, archive io.Reader) error
+	ImportImages(ctx context.Context, archive io.Reader, sum string) error
 }
 
 // guests serves MicroK8s' routes.
@@ -135,7 +135,7 @@ func (g *guests) importImages(w http.ResponseWriter, r *http.Request) {
 			return err
 		},
 		func(ctx context.Context, archive io.Reader) error {
-			return g.with(func(n host) error { return n.ImportImages(ctx, archive) })
+			return g.with(func(n host) error { return n.ImportImages(ctx, archive, "") })
 		})
 	if errors.Is(err, membership.ErrNoArchive) {
 		err = &microk8s.Refusal{Status: http.StatusBadRequest, Message: err.Error()}

@@ -68,7 +68,7 @@ func (*standHost) Calls(_ context.Context, _ membership.Caller, token string) er
 	return nil
 }
 
-func (h *standHost) ImportImages(_ context.Context, archive io.Reader) error {
+func (h *standHost) ImportImages(_ context.Context, archive io.Reader, _ string) error {
 	data, err := io.ReadAll(archive)
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
-	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now), queue: newQueue()}
+	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now), queue: newQueue(), logs: newLogs(ctx, o.Now)}
 	h := &http.Server{
 		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
@@ -110,6 +110,7 @@ type server struct {
 	trust  *pairs
 	images *images
 	queue  *queue
+	logs   *logs
 	nudge  func()
 }
 
@@ -153,6 +154,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc(peer.StrategyPath+"/", s.strategy)
 	mux.HandleFunc("GET "+peer.PluginPath+"/{digest}", s.plugin)
 	mux.HandleFunc("POST "+peer.ImagesPath, s.importImages)
+	mux.HandleFunc("POST "+peer.LogsPath, s.showLogs)
 	mux.HandleFunc("/health", nothing)
 	s.guests().routes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

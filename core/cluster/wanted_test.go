@@ -70,7 +70,7 @@ func TestLags(t *testing.T) {
 
 // A thousand agents, of which some hang, cost a bounded number of calls at a
 // time and no longer than the slowest.
-func TestNudge(t *testing.T) {
+func TestEach(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var members []*Member
@@ -79,25 +79,29 @@ func TestNudge(t *testing.T) {
 		}
 		var now, most atomic.Int64
 		silent, began := 0, time.Now()
-		Nudge(t.Context(), members, func(ctx context.Context, address string) error {
+		bounds := Quick()
+		Each(t.Context(), members, bounds, func(ctx context.Context, m *Member) (string, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			wait := 100 * time.Millisecond
-			if address == "10.0.0.1:7" {
+			if m.Agent() == "10.0.0.1:7" {
 				wait = time.Hour
 			}
 			select {
 			case <-time.After(wait):
-				return nil
+				return m.Name, nil
 			case <-ctx.Done():
-				return ctx.Err()
+				return m.Name, ctx.Err()
 			}
-		}, func(_ string, err error) {
+		}, func(m *Member, answer string, err error) {
+			if answer != m.Name {
+				t.Errorf("the answer of %s is given as that of %s", answer, m.Name)
+			}
 			if errors.Is(err, context.DeadlineExceeded) {
 				silent++
 			}
 		})
-		if took := time.Since(began); silent != 1 || most.Load() > nudgesAtOnce || took > nudgeLimit+2*time.Second {
+		if took := time.Since(began); silent != 1 || most.Load() > int64(bounds.Calls) || took > bounds.Limit+2*time.Second {
 			t.Errorf("%d were silent, %d at once, %s", silent, most.Load(), took)
 		}
 	})

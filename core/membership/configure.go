@@ -1,12 +1,8 @@
 package membership
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os/exec"
 	"time"
 
 	"mk8s.io/mk/core/microk8s"
@@ -62,11 +58,7 @@ func (n Node) Configure(ctx context.Context, who Caller, c microk8s.Configure) (
 	return map[string]string{"result": "ok"}, nil
 }
 
-const (
-	configureLimit = 2 * time.Minute
-	// maxImages is how much one import may hold.
-	maxImages = 64 << 30
-)
+const configureLimit = 2 * time.Minute
 
 // MayAsk refuses whoever is no control-plane node of this cluster: only those
 // look at other nodes, or have them do something.
@@ -80,29 +72,4 @@ func (n Node) MayAsk(ctx context.Context, who Caller) error {
 		err = plugin.Errorf(NotPermitted, "%s is a worker", m.Name)
 	}
 	return err
-}
-
-// ErrNoArchive says that nothing came where an archive should.
-var ErrNoArchive = errors.New("there is no archive in the request")
-
-// ImportImages gives containerd an archive of images. It is read to its end, as
-// long as it comes; what is too large is refused.
-func (n Node) ImportImages(ctx context.Context, archive io.Reader) error {
-	first := make([]byte, 1)
-	if _, err := io.ReadFull(archive, first); err != nil {
-		return fmt.Errorf("%w: %v", ErrNoArchive, err)
-	}
-	limited := &io.LimitedReader{R: io.MultiReader(bytes.NewReader(first), archive), N: maxImages}
-	cmd := exec.CommandContext(ctx, n.Programs.Bin("ctr"), "--address", n.Defaults().ContainerdSocket(),
-		"--namespace", "k8s.io", "images", "import", "--local", "-")
-	cmd.Stdin = limited
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if limited.N <= 0 {
-		return plugin.Errorf(plugin.BadArgument, "an archive of images is larger than %d GiB", maxImages>>30)
-	}
-	if err != nil {
-		return fmt.Errorf("import images: %w: %s", err, out[max(0, len(out)-2000):])
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -64,11 +65,8 @@ func (n *Node) AwaitWanted(ctx context.Context, generation int, where Where) ([]
 	nudged := make(chan struct{})
 	go func() {
 		defer close(nudged)
-		cluster.Nudge(waiting, members, func(ctx context.Context, address string) error {
-			c := peer.New(address, options)
-			defer c.Close()
-			return c.Call(ctx, peer.NudgePath, peer.Nudge{Generation: generation}, nil)
-		}, func(name string, err error) {
+		// One that does not answer reads the same object when it is back.
+		AskMembers(waiting, options, members, peer.NudgePath, peer.Nudge{Generation: generation}, func(name string, _ json.RawMessage, err error) {
 			if err != nil {
 				silent[name] = oneLine(err.Error())
 			}
@@ -122,6 +120,17 @@ func outcomes(members []*cluster.Member, reports map[string]*cluster.Report, sil
 		out = append(out, o)
 	}
 	return out
+}
+
+// AskMembers asks the agents of members the same, many at once, each over a
+// connection that ends with its answer. answered hears of each, one at a time.
+func AskMembers(ctx context.Context, options peer.Options, members []*cluster.Member, path string, in any, answered func(name string, answer json.RawMessage, err error)) {
+	cluster.Each(ctx, members, cluster.Quick(), func(ctx context.Context, m *cluster.Member) (answer json.RawMessage, err error) {
+		c := peer.New(m.Agent(), options)
+		defer c.Close()
+		err = c.Call(ctx, path, in, &answer)
+		return answer, err
+	}, func(m *cluster.Member, answer json.RawMessage, err error) { answered(m.Name, answer, err) })
 }
 
 // peerOptions are how this node asks another's agent.

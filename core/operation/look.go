@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"mk8s.io/mk/core/args"
-	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -104,29 +102,13 @@ func (n *Node) LookAt(ctx context.Context, where Where, what string, words []str
 	if err != nil {
 		return nil, err
 	}
-	byAddress := map[string]json.RawMessage{}
-	var mu sync.Mutex
 	var out []Looked
-	cluster.Nudge(ctx, members, func(ctx context.Context, address string) error {
-		c := peer.New(address, options)
-		defer c.Close()
-		var answer json.RawMessage
-		err := c.Call(ctx, peer.LookPath, peer.Look{What: what, Words: words}, &answer)
-		mu.Lock()
-		defer mu.Unlock()
-		byAddress[address] = answer
-		return err
-	}, func(name string, err error) { out = append(out, Looked{Node: name, Err: err}) })
+	AskMembers(ctx, options, members, peer.LookPath, peer.Look{What: what, Words: words}, func(name string, answer json.RawMessage, err error) {
+		if err != nil {
+			err = fmt.Errorf("ask %s: %w", name, err)
+		}
+		out = append(out, Looked{Node: name, Answer: answer, Err: err})
+	})
 	slices.SortFunc(out, func(a, b Looked) int { return strings.Compare(a.Node, b.Node) })
-	for i := range out {
-		for _, m := range members {
-			if m.Name == out[i].Node {
-				out[i].Answer = byAddress[m.Agent()]
-			}
-		}
-		if out[i].Err != nil {
-			out[i].Err = fmt.Errorf("ask %s: %w", out[i].Node, out[i].Err)
-		}
-	}
 	return out, nil
 }

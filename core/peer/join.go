@@ -8,8 +8,8 @@ import (
 )
 
 // Routes of the core between nodes. They take POST with JSON and answer JSON,
-// but PluginPath, which answers an archive to GET, and ImagesPath, which takes
-// one.
+// but PluginPath, which answers an archive to GET, ImagesPath, which takes one,
+// and LogsPath, which answers a LogLine in each line.
 const (
 	BeginPath    = "/mk/v1/join/begin"   // reserves the token for the joiner's key and asks Admit
 	SecretsPath  = "/mk/v1/join/secrets" // sealed authorities and keys, for a control-plane joiner
@@ -28,6 +28,12 @@ const (
 	IdentityPath = "/mk/v1/identity"     // which cluster a node is of, and how new
 	ImagesPath   = "/mk/v1/images"       // takes an archive of images, from control-plane nodes
 )
+
+// LogsPath answers what a node's services have written, to control-plane nodes.
+const LogsPath = "/mk/v1/logs"
+
+// DigestHeader holds the SHA-256 of what is sent to ImagesPath, in hexadecimal.
+const DigestHeader = "Mk-Sha256"
 
 // OperationHeader names the join that a request without a body of mk's own
 // belongs to.
@@ -151,6 +157,24 @@ type Renewed struct {
 type Look struct {
 	What  string   `json:"what"`
 	Words []string `json:"words,omitempty"`
+}
+
+// Logs says which lines of a node's logs are asked for.
+type Logs struct {
+	Services []string      `json:"services,omitempty"` // none means all
+	Some     bool          `json:"some,omitempty"`     // what the node does not run is left out
+	Since    time.Duration `json:"since,omitempty"`    // none means the last lines
+	Level    string        `json:"level,omitempty"`
+	Follow   bool          `json:"follow,omitempty"`
+}
+
+// LogLine is a line of a log, or why there are no more.
+type LogLine struct {
+	Service string    `json:"service,omitempty"`
+	Time    time.Time `json:"time,omitzero"`
+	Level   string    `json:"level,omitempty"`
+	Text    string    `json:"text,omitempty"`
+	Error   string    `json:"error,omitempty"`
 }
 
 // Nudge says which generation of what the cluster wants there is.

@@ -43,6 +43,8 @@ const (
 	busyPatience = time.Minute
 	// mostAfter is the longest that is waited where a server says how long.
 	mostAfter = 10 * time.Second
+	// maxAnswerLine bounds a line of an answer that comes as lines.
+	maxAnswerLine = 512 << 10
 )
 
 // Reasons that only this package's errors have.
@@ -267,30 +269,6 @@ func (c *Client) once(ctx context.Context, r Request) (*Answer, error) {
 		out.Headers[k] = resp.Header.Get(k)
 	}
 	return out, nil
-}
-
-// Send sends what is read, for as long as that takes, and reports whether the
-// other side took it.
-func (c *Client) Send(ctx context.Context, path string, body io.Reader) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, body)
-	if err != nil {
-		return fmt.Errorf("send to %s: %w", c.base+path, err)
-	}
-	patient := *c.http
-	patient.Timeout = 0 // the context's is
-	resp, err := patient.Do(req)
-	if err != nil {
-		return &plugin.Error{Reason: Unreachable, Message: fmt.Sprintf("%s does not take what it is sent: %v", c.base, cause(err))}
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBodyOfProblem))
-	if err != nil {
-		return &plugin.Error{Reason: Unreachable, Message: fmt.Sprintf("the answer of %s broke off: %v", c.base, cause(err))}
-	}
-	if resp.StatusCode != http.StatusOK {
-		return (&Answer{Status: resp.StatusCode, Body: data}).asError(c.base + path)
-	}
-	return nil
 }
 
 // cause drops the URL that net/http puts in front: the message has it.

@@ -86,12 +86,59 @@ func TestMuchIsSentAsItComes(t *testing.T) {
 	})
 	c := New(address, Options{Fingerprint: fingerprint})
 	defer c.Close()
-	if err := c.Send(t.Context(), ImagesPath, strings.NewReader(strings.Repeat("x", maxAnswer+1))); err != nil {
+	if err := c.Send(t.Context(), ImagesPath, strings.NewReader(strings.Repeat("x", maxAnswer+1)), 0, nil); err != nil {
 		t.Errorf("%d bytes arrive: %v", got, err)
 	}
-	if err := c.Send(t.Context(), ImagesPath, strings.NewReader("x")); !errors.Is(err, plugin.NotPossible) {
+	if err := c.Send(t.Context(), ImagesPath, strings.NewReader("x"), 1, nil); !errors.Is(err, plugin.NotPossible) {
 		t.Errorf("why it is not taken: %v", err)
 	}
+}
+
+func TestLinesComeAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	more := make(chan struct{})
+	address, fingerprint := agent(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/no" {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"error":{"reason":"NOT_POSSIBLE","message":"no"}}`))
+			return
+		}
+		_, _ = w.Write([]byte("one\n"))
+		_ = http.NewResponseController(w).Flush()
+		<-more
+		_, _ = w.Write([]byte("two\n" + strings.Repeat("x", 2000)))
+	})
+	c := New(address, Options{Fingerprint: fingerprint})
+	defer c.Close()
+	var got []string
+	var last error
+	for line, err := range c.Lines(t.Context(), LogsPath, Logs{}, 2000) {
+		if last = err; err == nil {
+			got = append(got, string(line))
+		}
+		if len(got) == 1 && err == nil {
+			close(more) // the first line is here before the second is written
+		}
+	}
+	if strings.Join(got, " ") != "one two" || last == nil || !strings.Contains(last.Error(), "larger than 2000 bytes") {
+		t.Errorf("%q, %v", got, last)
+	}
+	for _, err := range c.Lines(t.Context(), "/no", Logs{}, 0) {
+		if !errors.Is(err, plugin.NotPossible) {
+			t.Errorf("what is refused: %v", err)
+		}
+	}
+}
+
+func FuzzParseLogLine(f *testing.F) {
+	for _, s := range []string{`{"service":"etcd","time":"2026-11-26T07:00:00Z","level":"error","text":"x"}`, `{"error":"no more"}`, `[]`, ``} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if l, err := ParseLogLine(line); err != nil && (l != LogLine{}) {
+			t.Errorf("%q is %v, in spite of %v", line, l, err)
+		}
+	})
 }
 
 func TestNobodyThereIsSaidSo(t *testing.T) {

@@ -26,6 +26,7 @@ func parsers() []reads {
 		{"core/kubeconfig", []string{"Parse"}, []string{"FuzzParse", "FuzzMerge"}},
 		{"core/kubeconfig", []string{"ParseTokens"}, []string{"FuzzTokens"}},
 		{"core/joinstring", []string{"Parse"}, []string{"FuzzParse"}},
+		{"core/peer", []string{"ParseLogLine"}, []string{"FuzzParseLogLine"}},
 		{"core/membership", []string{"ParseTaint", "ParseMarks"}, []string{"FuzzTaint", "FuzzMarks"}},
 		{"core/microk8s", []string{"ParseJoin", "ParseSign", "ParseConfigure"}, []string{"FuzzBodies"}},
 		{"core/lock", nil, []string{"FuzzOwner"}},
@@ -63,6 +64,10 @@ func parsers() []reads {
 // that read only what mk itself wrote, by folder and name.
 func noParsers() map[string]string {
 	return map[string]string{
+		"core/service/logfile.ParseLevel": "one of a few words",
+
+		"core/membership.Read": "an io.Reader",
+
 		"core/agent.Read":               "an io.Reader",
 		"core/datastore/etcd.Unmarshal": "bytes, handed through",
 		"core/kube.Ready":               "an adjective",

@@ -22,6 +22,7 @@ func (l Level) String() string { return [...]string{"info", "warning", "error"}[
 // Entry is one line of a log. A line that carries no time, as those of a
 // trace, has the time and the level of the line before it.
 type Entry struct {
+	Node    string // that wrote it, where it came from another
 	Service string
 	Time    time.Time // zero where no line before it had one
 	Level   Level
@@ -36,6 +37,16 @@ type Reader struct {
 	last        Entry
 	err, warn   *regexp.Regexp
 	klog, stamp *regexp.Regexp
+}
+
+// ParseLevel reads a level's word.
+func ParseLevel(word string) (Level, bool) {
+	for _, l := range []Level{Info, Warning, Error} {
+		if l.String() == word {
+			return l, true
+		}
+	}
+	return 0, false
 }
 
 // NewReader makes a reader. klog leaves the year out: it is that of now, or
