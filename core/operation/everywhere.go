@@ -125,6 +125,7 @@ func outcomes(members []*cluster.Member, reports map[string]*cluster.Report, sil
 // AskMembers asks the agents of members the same, many at once, each over a
 // connection that ends with its answer. answered hears of each, one at a time.
 func AskMembers(ctx context.Context, options peer.Options, members []*cluster.Member, path string, in any, answered func(name string, answer json.RawMessage, err error)) {
+	options.Once = true
 	cluster.Each(ctx, members, cluster.Quick(), func(ctx context.Context, m *cluster.Member) (answer json.RawMessage, err error) {
 		c := peer.New(m.Agent(), options)
 		defer c.Close()

@@ -72,6 +72,9 @@ type Options struct {
 	// can be. Waiting hears why.
 	Patience time.Duration
 	Met      bool // by an earlier process
+	// Once is for a single call: the connection is good for no other, and costs
+	// less.
+	Once bool
 	Waiting  func(error)
 }
 
@@ -102,7 +105,7 @@ func New(address string, o Options) *Client {
 	c := &Client{base: "https://" + address, patience: o.Patience, waiting: o.Waiting, http: &http.Client{
 		Timeout: callLimit,
 		Transport: &http.Transport{
-			DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: true,
+			DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: !o.Once, DisableKeepAlives: o.Once,
 			MaxIdleConns: 2, IdleConnTimeout: time.Minute,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("an agent redirects nobody") },

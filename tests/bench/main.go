@@ -49,8 +49,15 @@ func (b *bench) times(full, smoke int) int {
 func (b *bench) say(format string, a ...any) { fmt.Fprintf(b.progress, format+"\n", a...) }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == identityWord {
-		return identity(ctx, args[1:])
+	if len(args) > 1 {
+		switch args[0] {
+		case identityWord:
+			return identity(ctx, args[1:])
+		case agentsWord:
+			return serveAgents(ctx, args[1:])
+		case fanoutWord:
+			return askAgents(ctx, args[1:])
+		}
 	}
 	b := &bench{progress: os.Stderr}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -91,7 +98,7 @@ type group struct {
 }
 
 func groups() []group {
-	return []group{{"certs", (*bench).certs}, {"plugins", (*bench).plugins}, {"tokens", (*bench).tokens}, {"node", (*bench).node}, {"join", (*bench).join}}
+	return []group{{"certs", (*bench).certs}, {"plugins", (*bench).plugins}, {"tokens", (*bench).tokens}, {"fanout", (*bench).fanout}, {"node", (*bench).node}, {"join", (*bench).join}}
 }
 
 func groupNames() []string {

@@ -3,6 +3,13 @@
 package cluster
 
 import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +33,8 @@ func wanted(t *testing.T, m []*machine) {
 	if err == nil || !strings.Contains(err.Error(), "exit status 5") || strings.Count(out, "  done\n") != len(m)-1 || !strings.Contains(out, "n5  not done") {
 		t.Errorf("with a node that is stopped: %v\n%s", err, out)
 	}
+	farLogs(t, m)
+	farImages(t, m)
 	off.run("mk", "start")
 	capacity("111")
 	if _, err := m[1].try(time.Minute, "mk", "args", "set", "kubelet", "max-pods=50"); err == nil || !strings.Contains(err.Error(), "the cluster wants") {
@@ -48,6 +57,119 @@ func wanted(t *testing.T, m []*machine) {
 	capacity("112")
 	if out := server.run("mk", "args", "list", "kubelet", "--all-nodes"); strings.Count(out, "--max-pods=112") != len(m) {
 		t.Errorf("the argument of every node:\n%s", out)
+	}
+}
+
+// farLogs reads the logs of every node, of which the last is off.
+func farLogs(t *testing.T, m []*machine) {
+	server, worker, last := m[0], m[len(m)-2], fmt.Sprintf("n%d", len(m)-1)
+	out, err := server.try(time.Minute, "mk", "logs", "--all-nodes", "--since", "1h", "-o", "json")
+	if err == nil || !strings.Contains(err.Error(), "exit status 5") || !strings.Contains(err.Error(), fmt.Sprintf("n%d: ", len(m))) {
+		t.Errorf("logs of every node, one of which is off: %v", err)
+	}
+	var lines []struct {
+		Node, Service string
+		Time          time.Time
+	}
+	if err := json.Unmarshal([]byte(out), &lines); err != nil {
+		t.Fatal(err)
+	}
+	of, before := map[string]int{}, time.Time{}
+	for _, l := range lines {
+		of[l.Node]++
+		of[l.Node+" "+l.Service]++
+		before = l.Time
+	}
+	for i := range len(m) - 1 {
+		if of[fmt.Sprintf("n%d", i+1)] == 0 {
+			t.Errorf("no line of n%d", i+1)
+		}
+	}
+	if of["n1 etcd"] == 0 || of[last+" etcd"] != 0 || of[last+" apiserver-proxy"] == 0 || before.IsZero() {
+		t.Errorf("lines of services: %v", of)
+	}
+	for why, words := range map[string][]string{
+		"there is no log of":                  {"logs", "etcd", "--node", last},
+		"there is no service \"../../etc/x\"": {"logs", "../../etc/x", "--all-nodes"},
+		"there is no node":                    {"logs", "--node", "n99"},
+	} {
+		if _, err := server.try(time.Minute, "mk", words...); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("mk %v: %v", words, err)
+		}
+	}
+	if _, err := worker.try(time.Minute, "mk", "logs", "--node", "n1"); err == nil || !strings.Contains(err.Error(), "a worker cannot") {
+		t.Errorf("a worker reads the logs of others: %v", err)
+	}
+	followed(t, server, worker, last)
+}
+
+// followed reads a line of a log of another node when it is written.
+func followed(t *testing.T, server, worker *machine, name string) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	follow := server.Command(ctx, "mk", "logs", "kubelite", "-f", "--node", name)
+	said, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	if !lines.Scan() {
+		t.Fatalf("mk logs -f --node %s says nothing: %v", name, lines.Err())
+	}
+	written := make(chan struct{})
+	go func() { // again and again: the last lines come before it is watched
+		defer close(written)
+		for ctx.Err() == nil {
+			log, err := os.OpenFile(filepath.Join(worker.Root, "var/log/kubelite.log"), os.O_APPEND|os.O_WRONLY, 0)
+			if err == nil {
+				_, err = log.WriteString("a line of the test\n")
+				err = errors.Join(err, log.Close())
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-time.After(200 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	found := false
+	for !found && lines.Scan() {
+		found = lines.Text() == name+" | a line of the test"
+	}
+	stop()
+	<-written
+	_ = follow.Wait() // it was ended
+	if !found {
+		t.Errorf("mk logs -f --node %s shows no line that is written: %v", name, lines.Err())
+	}
+}
+
+// farImages gives images to every node, of which the last is off.
+func farImages(t *testing.T, m []*machine) {
+	server := m[0]
+	const image = "mk.test/again:1"
+	archive := filepath.Join(passable(t), "again.tar")
+	server.run("mk", "ctr", "images", "tag", "mk.test/tools:1.0.0", image)
+	server.run("mk", "ctr", "images", "export", archive, image)
+	server.run("mk", "ctr", "images", "rm", image)
+	out, err := server.try(3*time.Minute, "mk", "images", "import", archive, "--all-nodes")
+	if err == nil || !strings.Contains(err.Error(), "exit status 5") || strings.Count(out, "  done\n") != len(m)-1 || !strings.Contains(out, fmt.Sprintf("n%d  not done", len(m))) {
+		t.Errorf("images for every node, one of which is off: %v\n%s", err, out)
+	}
+	for _, x := range m[:len(m)-1] {
+		if out := x.run("mk", "images", "list"); !strings.Contains(out, image+"\n") {
+			t.Errorf("%s has no %s:\n%s", x.Machine.Name, image, out)
+		}
+	}
+	if out, err := server.try(time.Minute, "mk", "images", "import", filepath.Join(server.Root, "node.json"), "--node", "n2"); err == nil || !strings.Contains(out, "n2  not done") {
+		t.Errorf("what is no archive of images: %v\n%s", err, out)
 	}
 }
 
