@@ -74,8 +74,8 @@ type Options struct {
 	Met      bool // by an earlier process
 	// Once is for a single call: the connection is good for no other, and costs
 	// less.
-	Once bool
-	Waiting  func(error)
+	Once    bool
+	Waiting func(error)
 }
 
 // Client speaks to one agent.
