@@ -14,7 +14,8 @@ import (
 
 const (
 	// firstLook is when a node asks the others after its agent was started: at
-	// once where they are there, again while they may be on their way.
+	// once where they are there, again while they may be on their way. One that
+	// has no others lets its processor rest.
 	firstLook  = 5 * time.Second
 	firstLooks = 12
 )
@@ -24,15 +25,15 @@ const (
 // now and then.
 func (o Options) looks(ctx context.Context) {
 	for n := 0; ; n++ {
-		wait := time.Minute
+		wait, alone := time.Minute, false
 		err := o.task(ctx, "look whether the cluster goes on without this node", func(ctx context.Context, n *operation.Node) (err error) {
-			wait, err = recovery.Of(n).Look(ctx)
+			wait, alone, err = recovery.Of(n).Look(ctx)
 			return err
 		})
 		if err != nil {
 			o.Log.Error("not done, tried again", "error", err.Error(), "in", wait.String())
 		}
-		if n < firstLooks {
+		if n < firstLooks && !alone {
 			wait = firstLook
 		}
 		looking, cancel := context.WithTimeout(ctx, wait)

@@ -16,8 +16,9 @@ import (
 const (
 	// attemptTimeout ends one question to a server that accepts and never answers, so that another connection is tried.
 	attemptTimeout = 10 * time.Second
-	// watchSeconds is how long one watch lives; its client gives up a little later, for a server that froze meanwhile.
-	watchSeconds = 60
+	// watchSeconds is how long one watch lives; its client gives up a little later, for a server that froze meanwhile. One
+	// whose process is frozen is found sooner, by the pings of HTTP/2.
+	watchSeconds = 300
 	watchGrace   = 10 * time.Second
 	listPage     = 500
 )

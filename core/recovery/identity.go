@@ -112,41 +112,43 @@ const (
 
 // Look asks the other control-plane nodes whether the cluster goes on without
 // this one. Where it does, what serves here is stopped, and stays so until the
-// node has left. It says when to look again.
-func (n Node) Look(ctx context.Context) (time.Duration, error) {
+// node has left. It says when to look again, and whether nobody could say it:
+// the datastore answers and has no other member, and none was lost.
+func (n Node) Look(ctx context.Context) (again time.Duration, alone bool, err error) {
 	if err := n.Outdated(); err != nil {
 		if _, ok := errors.AsType[*operation.OutdatedError](err); !ok {
-			return lookAgain, err
+			return lookAgain, false, err
 		}
-		return lookSeldom, n.stopServing(ctx)
+		return lookSeldom, false, n.stopServing(ctx)
 	}
 	own, err := n.identity()
 	if err != nil {
-		return lookAgain, err
+		return lookAgain, false, err
 	}
-	again := lookSeldom
+	again = lookSeldom
 	if len(own.Lost) > 0 {
 		again = lookAgain
 		if err := n.found(ctx, &own); err != nil {
 			n.Log.Debug("cannot look whether lost nodes are back", "error", err.Error())
 		}
 	}
-	agents, err := n.others(ctx, own)
+	agents, whole, err := n.others(ctx, own)
 	if err != nil {
-		return lookAgain, err
+		return lookAgain, false, err
 	}
+	alone = whole && len(agents) == 0
 	if err := n.savePeers(agents); err != nil {
-		return lookAgain, err
+		return lookAgain, false, err
 	}
 	why, err := n.verdict(own, n.askAll(ctx, agents, own.Identity))
 	if err != nil {
-		return lookAgain, err
+		return lookAgain, false, err
 	}
 	if why != nil {
 		n.Log.Error("the cluster goes on without this node: it stops serving", "why", why.Error())
-		return lookSeldom, errors.Join(n.SetOutdated(why), n.stopServing(ctx))
+		return lookSeldom, false, errors.Join(n.SetOutdated(why), n.stopServing(ctx))
 	}
-	return again, nil
+	return again, alone, nil
 }
 
 // LookFirst is Look before the datastore is started: of the nodes that were
@@ -267,8 +269,7 @@ func (n Node) askAll(ctx context.Context, agents []string, own peer.Identity) ma
 // others are the agents of the control plane's other nodes, as far as this node
 // knows: of the datastore's members, which any member says without a quorum,
 // and of those that were lost.
-func (n Node) others(ctx context.Context, own identity) ([]string, error) {
-	var out []string
+func (n Node) others(ctx context.Context, own identity) (out []string, whole bool, err error) {
 	add := func(agent string) {
 		if host, _, err := net.SplitHostPort(agent); err == nil && host != n.Record.Address && !slices.Contains(out, agent) {
 			out = append(out, agent)
@@ -282,16 +283,16 @@ func (n Node) others(ctx context.Context, own identity) ([]string, error) {
 		for _, a := range agents {
 			add(a)
 		}
-		return out, err
+		return out, false, err
 	}
 	s, err := n.status(ctx)
 	if err != nil {
-		return out, nil //nolint:nilerr // the datastore does not run: those that are known have to do
+		return out, false, nil //nolint:nilerr // the datastore does not run: those that are known have to do
 	}
 	for _, m := range s.Members {
 		add(net.JoinHostPort(m.Host(), strconv.Itoa(n.Record.Network.AgentPort)))
 	}
-	return out, nil
+	return out, true, nil
 }
 
 // found forgets lost nodes that have joined again.
