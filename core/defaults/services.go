@@ -46,7 +46,7 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 		switch name {
 		case Containerd:
 			d.Description, d.Path = "containerd of mk", n.Programs.Bin("containerd")
-			d.Env = append(d.Env[:len(d.Env):len(d.Env)], n.Proxy...)
+			d.SecretEnv = n.Proxy // with the password, where it needs one
 			d.Argv, err = n.argv(d.Path, Containerd)
 			d.Ready = service.Ready{Unix: n.ContainerdSocket()}
 			d.KillMode, d.Delegate, d.OOMScoreAdjust = service.KillProcess, true, -999

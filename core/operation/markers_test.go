@@ -126,10 +126,10 @@ func TestProxySettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range defs {
-		env := strings.Join(d.Env, "\n") + "\n"
+		env := "\n" + strings.Join(d.SecretEnv, "\n") + "\n"
 		has := strings.Contains(env, "\nHTTPS_PROXY=http://u:p@proxy:3128\n") && strings.Contains(env, n.Record.Network.ServiceCIDR) && strings.Contains(env, ",registry.corp\n")
-		if has != (d.Name == "containerd") || strings.Contains(env, "HTTP_PROXY=\n") {
-			t.Errorf("%s: %q", d.Name, d.Env)
+		if has != (d.Name == "containerd") || strings.Contains(env, "HTTP_PROXY=\n") || strings.Contains(strings.Join(d.Env, "\n"), "u:p") {
+			t.Errorf("%s: %q", d.Name, d.SecretEnv)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (d Definition) Validate() error {
 	if d.Ready.Unix != "" && !filepath.IsAbs(d.Ready.Unix) {
 		add("socket %q is not an absolute path", d.Ready.Unix)
 	}
-	if len(d.Argv) > maxArgs || len(d.Env) > maxArgs {
+	if len(d.Argv) > maxArgs || len(d.Env)+len(d.SecretEnv) > maxArgs {
 		add("more than %d arguments or variables", maxArgs)
 	}
 	for _, a := range d.Argv {
@@ -76,6 +76,11 @@ func (d Definition) Validate() error {
 	for _, e := range d.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || !validVariable(name) || len(e) > maxArgLen || strings.ContainsRune(e, 0) {
 			add("variable %.40q is not NAME=value", e)
+		}
+	}
+	for _, e := range d.SecretEnv { // the value is never shown
+		if name, value, ok := strings.Cut(e, "="); !ok || !validVariable(name) || len(e) > maxArgLen || !printable(value) {
+			add("a secret variable is not NAME=value on one line")
 		}
 	}
 	if d.StopTimeout < 0 || d.StopTimeout > time.Hour {

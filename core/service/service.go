@@ -142,6 +142,9 @@ type Definition struct {
 	// Env is the whole environment, NAME=value each. Nothing is inherited by
 	// the supervisor's children; systemd adds its usual few.
 	Env []string `json:"env,omitempty"`
+	// SecretEnv is more of the environment: what no user of the machine but
+	// root may find out. It stands in no file that others read.
+	SecretEnv []string `json:"secretEnv,omitempty"`
 	// Dir is the working directory, "/" where empty.
 	Dir string `json:"dir,omitempty"`
 	// After names services that start before this one and stop after it. It

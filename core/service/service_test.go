@@ -75,6 +75,7 @@ func TestValidate(t *testing.T) {
 		"socket":   func(d *service.Definition) { d.Ready.Unix = "x" },
 		"argument": func(d *service.Definition) { d.Argv = []string{"a\x00"} },
 		"variable": func(d *service.Definition) { d.Env = []string{"A B=c"} },
+		"secret":   func(d *service.Definition) { d.SecretEnv = []string{"A=b\nC=d"} },
 		"timeout":  func(d *service.Definition) { d.StopTimeout = -time.Second },
 		"signal":   func(d *service.Definition) { d.StopSignal = 65 },
 		"mode":     func(d *service.Definition) { d.KillMode = "all" },

@@ -40,6 +40,7 @@ spec:
 func TestNodeUnderSystemd(t *testing.T) {
 	n := newNode(t)
 	n.run("/root/archive/install")
+	n.run("mk", "settings", "set", "proxy.https", "http://u:hush-hush@192.0.2.1:3128")
 	n.run("mk", "start", "--name", "node-s")
 	t.Run("units", func(t *testing.T) { units(t, n) })
 	n.run("mk", "images", "import", "/root/tools.tar")
@@ -210,6 +211,14 @@ func units(t *testing.T, n *node) {
 	}
 	if out := n.run("systemctl", "list-units", "--state=active", "--plain", "--no-legend", "mk-*"); strings.Count(out, "\n") != len(after) {
 		t.Errorf("units:\n%s", out)
+	}
+	// The proxy's password reaches containerd, and nobody else.
+	pid := n.property("mk-containerd.service", "MainPID")
+	if out := n.run("sh", "-c", "tr '\\0' '\\n' </proc/"+pid+"/environ"); !strings.Contains(out, "HTTPS_PROXY=http://u:hush-hush@192.0.2.1:3128\n") {
+		t.Errorf("containerd's environment:\n%s", out)
+	}
+	if out := n.run("sh", "-c", "systemctl show mk-containerd | grep hush-hush; find /etc /run /var/lib/mk /usr/local -xdev -type f -perm /044 -exec grep -l hush-hush {} +; true"); out != "" {
+		t.Errorf("everyone reads the proxy's password in:\n%s", out)
 	}
 }
 

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"mk8s.io/mk/core/service"
@@ -193,6 +196,7 @@ func surroundings(f *Fixture) {
 	d := f.Define("one", Behavior{Dump: dump, Listen: f.Path("s")})
 	d.Argv = []string{"one", "--a=b c", "$HOME ${HOME} $$", "%n %%", `"quoted" 'single' \back`, "line\nbreak\ttab", ";", "", "ünï"}
 	d.Env = append(d.Env, "PLAIN=1", `HARD=a "b" $PATH %h \n`+"\tx", "EMPTY=")
+	d.SecretEnv = []string{`SECRET=http://u:hush-hush@p "x" $PATH %h \`}
 	d.Dir = f.Dir
 	d.LimitNOFILE = 512
 	f.Apply(d)
@@ -208,7 +212,7 @@ func surroundings(f *Fixture) {
 	if !slices.Equal(got.Args, d.Argv) {
 		f.t.Errorf("arguments %q, want %q", got.Args, d.Argv)
 	}
-	for _, e := range d.Env {
+	for _, e := range slices.Concat(d.Env, d.SecretEnv) {
 		if !slices.Contains(got.Env, e) {
 			f.t.Errorf("variable %q is not in %q", e, got.Env)
 		}
@@ -223,6 +227,45 @@ func surroundings(f *Fixture) {
 	if got.Dir != f.Dir || got.Limit != 512 {
 		f.t.Errorf("folder %q, limit %d", got.Dir, got.Limit)
 	}
+	for _, dir := range []string{f.Dir, "/etc/systemd/system"} {
+		for _, file := range readable(f.t, dir, "hush-hush") {
+			f.t.Errorf("%s is read by others and holds a secret", file)
+		}
+	}
+	d.SecretEnv = nil
+	f.Apply(d)
+	f.Stop()
+	f.Start()
+	if raw, err = os.ReadFile(dump); err != nil || strings.Contains(string(raw), "hush-hush") {
+		f.t.Errorf("the secret is still there (%v)", err)
+	}
+}
+
+// readable are the files that others than root read and that hold a text.
+func readable(t *testing.T, dir, text string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if os.IsNotExist(err) || err == nil && !d.Type().IsRegular() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || info.Mode().Perm()&0o044 == 0 {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if strings.Contains(string(data), text) {
+			out = append(out, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func names(f *Fixture) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -45,7 +46,7 @@ func (l *launcher) start(def service.Definition, log string) (*child, error) {
 
 	p, err := l.exec(def, &os.ProcAttr{
 		Dir:   def.Dir,
-		Env:   append([]string{}, def.Env...), // not nil: nil would inherit
+		Env:   slices.Concat([]string{}, def.Env, def.SecretEnv), // not nil: nil would inherit
 		Files: []*os.File{null, out, out},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

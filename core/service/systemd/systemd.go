@@ -118,7 +118,12 @@ func (c *Controller) Apply(ctx context.Context, defs []service.Definition) error
 	}
 	changed := false
 	for _, d := range defs {
-		text := []byte(render(d, c.Unit, c.log(d.Name), version(conn)))
+		if len(d.SecretEnv) > 0 { // before the unit names it
+			if err := node.WriteFile(c.secrets(d.Name), []byte(environment(d.SecretEnv)), node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {
+				return fmt.Errorf("write the environment of %s: %w", d.Name, err)
+			}
+		}
+		text := []byte(render(d, c.Unit, files{log: c.log(d.Name), secrets: c.secrets(d.Name)}, version(conn)))
 		path := filepath.Join(c.opts.UnitDir, c.Unit(d.Name))
 		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
 			continue
@@ -128,11 +133,31 @@ func (c *Controller) Apply(ctx context.Context, defs []service.Definition) error
 		}
 		changed = true
 	}
-	if !changed && !c.stale(ctx, conn, defs) {
-		return nil
+	if changed || c.stale(ctx, conn, defs) {
+		if err := conn.ReloadContext(ctx); err != nil {
+			return fmt.Errorf("reload systemd: %w", err)
+		}
 	}
-	if err := conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("reload systemd: %w", err)
+	for _, d := range defs {
+		if len(d.SecretEnv) > 0 {
+			continue
+		}
+		if err := c.dropSecrets(d.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// secrets is the file with what of a service's environment only root reads:
+// everyone reads units, and asks systemd for what they hold.
+func (c *Controller) secrets(name string) string {
+	return filepath.Join(filepath.Dir(c.opts.StateFile), name+".env")
+}
+
+func (c *Controller) dropSecrets(name string) error {
+	if err := os.Remove(c.secrets(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the environment of %s: %w", name, err)
 	}
 	return nil
 }
@@ -192,6 +217,9 @@ func (c *Controller) Remove(ctx context.Context, names ...string) error {
 		}
 		if err := os.Remove(filepath.Join(c.opts.UnitDir, c.Unit(name))); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove unit of %s: %w", name, err)
+		}
+		if err := c.dropSecrets(name); err != nil {
+			return err
 		}
 		_ = conn.ResetFailedUnitContext(ctx, c.Unit(name)) // an error says that it had not failed
 		gone[name] = true

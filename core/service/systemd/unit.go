@@ -10,9 +10,12 @@ import (
 // backoffVersion is the first systemd whose pauses between restarts grow.
 const backoffVersion = 254
 
+// files are those that a unit names.
+type files struct{ log, secrets string }
+
 // render writes the unit file of a service. It depends on its arguments only;
 // unit gives the unit's name of another service.
-func render(d service.Definition, unit func(string) string, log string, version int) string {
+func render(d service.Definition, unit func(string) string, f files, version int) string {
 	d = d.WithDefaults()
 	var b strings.Builder
 	line := func(key, value string) { fmt.Fprintf(&b, "%s=%s\n", key, value) }
@@ -33,6 +36,9 @@ func render(d service.Definition, unit func(string) string, log string, version 
 	for _, e := range d.Env {
 		line("Environment", quote(specifiers(e)))
 	}
+	if len(d.SecretEnv) > 0 {
+		line("EnvironmentFile", specifiers(f.secrets))
+	}
 	line("WorkingDirectory", specifiers(d.Dir))
 	line("Restart", "always")
 	line("RestartSec", "1")
@@ -44,8 +50,8 @@ func render(d service.Definition, unit func(string) string, log string, version 
 	line("KillMode", map[service.KillMode]string{service.KillGroup: "control-group", service.KillProcess: "process"}[d.KillMode])
 	line("TimeoutStopSec", fmt.Sprintf("%dms", d.StopTimeout.Milliseconds()))
 	line("StandardInput", "null")
-	line("StandardOutput", "append:"+specifiers(log))
-	line("StandardError", "append:"+specifiers(log))
+	line("StandardOutput", "append:"+specifiers(f.log))
+	line("StandardError", "append:"+specifiers(f.log))
 	if d.Delegate {
 		line("Delegate", "yes")
 		line("TasksMax", "infinity")
@@ -74,6 +80,17 @@ func execStart(d service.Definition) string {
 		words = append(words, quote(strings.ReplaceAll(specifiers(a), "$", "$$")))
 	}
 	return strings.Join(words, " ")
+}
+
+// environment writes variables as a file that EnvironmentFile= reads. A value
+// is one line.
+func environment(vars []string) string {
+	var b strings.Builder
+	for _, v := range vars {
+		name, value, _ := strings.Cut(v, "=")
+		fmt.Fprintf(&b, "%s=\"%s\"\n", name, strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", "$", `\$`).Replace(value))
+	}
+	return b.String()
 }
 
 // specifiers takes the meaning from %.

@@ -21,7 +21,7 @@ func TestRender(t *testing.T) {
 	}{
 		"containerd": {version: 255, def: service.Definition{
 			Name: "containerd", Description: "container\nruntime", Path: "/var/lib/mk/bin/containerd", Argv: []string{"/var/lib/mk/bin/containerd", "--config=/x y"},
-			Env: []string{"PATH=/usr/bin"}, KillMode: service.KillProcess, Delegate: true, OOMScoreAdjust: -999, LimitNOFILE: 1048576,
+			Env: []string{"PATH=/usr/bin"}, SecretEnv: []string{"HTTP_PROXY=http://u:hush@p"}, KillMode: service.KillProcess, Delegate: true, OOMScoreAdjust: -999, LimitNOFILE: 1048576,
 		}},
 		"etcd": {version: 252, def: service.Definition{
 			Name: "etcd", Path: "/opt/50% off/kubelite", Argv: []string{"etcd", "$HOME", "%n", `"q" \`, "a\nb", ""},
@@ -30,7 +30,7 @@ func TestRender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := render(test.def, unit, "/var/lib/mk/var/log/"+name+".log", test.version)
+			got := render(test.def, unit, files{"/var/lib/mk/var/log/" + name + ".log", "/var/lib/mk/var/" + name + ".env"}, test.version)
 			golden := filepath.Join("testdata", name+".service")
 			if update {
 				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
@@ -45,6 +45,14 @@ func TestRender(t *testing.T) {
 				t.Errorf("unit:\n%s\nwant:\n%s", got, want)
 			}
 		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	got := environment([]string{"A=1", "B=a \"b\" $c `d` \\e=f", "C="})
+	if want := "A=\"1\"\nB=\"a \\\"b\\\" \\$c \\`d\\` \\\\e=f\"\nC=\"\"\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
