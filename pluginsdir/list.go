@@ -12,10 +12,10 @@ import (
 // Listed is one installed version.
 type Listed struct {
 	lockfile.Installed
-	User    int
-	Active  bool
-	For     []string // authorities, where it is active for such
-	Missing bool     // it stands in the lock file, but not in the store
+	User    int      `json:"user"`
+	Active  bool     `json:"active"`
+	For     []string `json:"for,omitempty"`     // authorities, where it is active for such
+	Missing bool     `json:"missing,omitempty"` // it stands in the lock file, but not in the store
 }
 
 // List names what is installed, sorted by plugin and version, from the lock
@@ -52,12 +52,12 @@ func (d *Dir) listed(l *lockfile.Lock, i lockfile.Installed) Listed {
 // Details is all that is known of one installed version without starting it.
 type Details struct {
 	Listed
-	Manifest  *manifest.Manifest
-	Reasons   []string // why it is root-equivalent
-	Grants    []string
-	Described *Described // nil where nothing is kept
-	Others    []string   // other installed versions, newest first
-	History   []Event
+	Content   *manifest.Manifest `json:"content"`           // of its plugin.yaml
+	Reasons   []string           `json:"reasons,omitempty"` // why it is root-equivalent
+	May       []string           `json:"may,omitempty"`     // its grants, for people
+	Described *Described         `json:"described,omitempty"`
+	Others    []string           `json:"others,omitempty"` // other installed versions, newest first
+	History   []Event            `json:"history"`
 }
 
 // Info tells all of one version; with an empty constraint of the active one,
@@ -79,17 +79,19 @@ func (d *Dir) Info(kind, name, constraint string) (*Details, error) {
 			}
 		}
 	}
-	out := &Details{Listed: d.listed(l, i), Grants: manifest.Lines(i.Grants)}
+	out := &Details{Listed: d.listed(l, i), May: manifest.Lines(i.Grants), History: []Event{}}
 	_, out.Reasons = manifest.Classify(i.Kind, i.Grants)
-	if out.Manifest, err = d.Manifest(i); err != nil {
+	if out.Content, err = d.Manifest(i); err != nil {
 		return nil, err
 	}
 	if out.Described, err = d.LoadDescribed(i.Digest); err != nil {
 		return nil, fmt.Errorf("reading what %s said: %w", i.Identity, err)
 	}
-	if out.History, err = d.History(kind, name); err != nil {
+	history, err := d.History(kind, name)
+	if err != nil {
 		return nil, err
 	}
+	out.History = append(out.History, history...)
 	for _, v := range l.Versions(kind, name) {
 		if v.Digest != i.Digest && !slices.Contains(out.Others, v.Version) {
 			out.Others = append(out.Others, v.Version)

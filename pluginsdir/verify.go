@@ -17,10 +17,13 @@ import (
 
 // Finding is one thing that is not as the lock file says.
 type Finding struct {
-	Kind, Name, Version string
-	Path                string
-	Expected, Found     string
-	Next                string
+	Kind     string `json:"kind"`
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Path     string `json:"path"`
+	Expected string `json:"expected"`
+	Found    string `json:"found"`
+	Next     string `json:"next"`
 }
 
 // Error says it in the words of a message; errors.Is finds ErrRefused.

@@ -84,10 +84,10 @@ func (s *session) finish(ctx context.Context, err error) int {
 	return p.exit
 }
 
-// document prints one document on standard output.
+// document prints one document on standard output. Its times are in UTC.
 func (s *session) document(v any) error {
 	s.documented = true
-	data, err := json.MarshalIndent(v, "", "  ")
+	data, err := json.MarshalIndent(inUTC(v), "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}

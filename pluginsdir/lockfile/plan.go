@@ -15,10 +15,10 @@ import (
 // Flip is one place where another plugin becomes active. It is what a
 // ChangeSet's ActivatePlugin carries.
 type Flip struct {
-	Kind      string
-	Authority string
-	From      Previous // zero where nothing was active
-	To        Installed
+	Kind      string    `json:"kind"`
+	Authority string    `json:"authority,omitempty"`
+	From      Previous  `json:"from,omitzero"` // zero where nothing was active
+	To        Installed `json:"to"`
 }
 
 // Activation says what shall become active.

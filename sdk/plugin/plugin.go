@@ -135,8 +135,8 @@ type Call struct {
 // Step is where an operation of several steps stands. State is opaque to the
 // core, which treats it like a secret file.
 type Step struct {
-	Name  string
-	State []byte
+	Name  string `json:"name"`
+	State []byte `json:"state,omitempty"`
 }
 
 // IsZero reports whether no step is named: the beginning, or the end.
