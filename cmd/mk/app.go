@@ -19,7 +19,7 @@ func newApp(s *session) *cli.App {
 	app := &cli.App{
 		Name: "mk", HelpName: "mk", Usage: "real Kubernetes on a node; every strategic decision is a plugin",
 		Version: version.Version, HideVersion: true, Writer: s.out, ErrWriter: s.err, Reader: s.in,
-		Flags: append(globalFlags(s), cli.HelpFlag), Before: s.checkGlobals, EnableBashCompletion: true, Suggest: true,
+		Flags: append(globalFlags(s), cli.HelpFlag), Before: s.checkGlobals, Suggest: true,
 		CustomAppHelpTemplate: appHelp, HideHelpCommand: true,
 		ExitErrHandler: func(*cli.Context, error) {}, // finish says it
 		Action:         func(c *cli.Context) error { return s.noVerb(c, "mk", c.App.Commands) },

@@ -9,14 +9,7 @@ func (s *session) completion() *cli.Command {
 		Name: "completion", Usage: "print a completion script", ArgsUsage: "bash|zsh|fish",
 		Description: "mk completion bash > /etc/bash_completion.d/mk", UsageText: exitsRead,
 		Action: func(c *cli.Context) error {
-			script, ok := map[string]string{"bash": bashCompletion, "zsh": zshCompletion}[c.Args().First()]
-			if c.Args().First() == "fish" {
-				text, err := c.App.ToFishCompletion()
-				if err != nil {
-					return err
-				}
-				script, ok = text, true
-			}
+			script, ok := map[string]string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}[c.Args().First()]
 			if !ok || c.Args().Len() != 1 {
 				return usage("mk completion: bash, zsh or fish?")
 			}
@@ -26,12 +19,14 @@ func (s *session) completion() *cli.Command {
 	}
 }
 
-// The scripts ask mk itself: the flag is urfave/cli's.
+// The scripts ask mk itself, with what of the word is typed.
 const bashCompletion = `_mk() {
   local words cur
   cur="${COMP_WORDS[COMP_CWORD]}"
   words=("${COMP_WORDS[@]:0:$COMP_CWORD}")
-  COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
+  [ "$cur" = "=" ] && cur=""
+  COMPREPLY=($(compgen -W "$("${words[@]}" "--generate-bash-completion=$cur" 2>/dev/null)" -- "$cur"))
+  [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }
 complete -o default -F _mk mk
 `
@@ -39,8 +34,15 @@ complete -o default -F _mk mk
 const zshCompletion = `#compdef mk
 _mk() {
   local -a options
-  options=(${(f)"$("${words[@]:0:$((CURRENT-1))}" --generate-bash-completion 2>/dev/null)"})
-  _describe 'mk' options
+  options=(${(f)"$("${words[@]:0:$((CURRENT-1))}" "--generate-bash-completion=${words[CURRENT]}" 2>/dev/null)"})
+  (( $#options )) && compadd -a options || _files
 }
 compdef _mk mk
+`
+
+const fishCompletion = `function __mk_complete
+  set -l words (commandline -opc)
+  $words "--generate-bash-completion="(commandline -ct) 2>/dev/null
+end
+complete -c mk -a '(__mk_complete)'
 `

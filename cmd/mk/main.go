@@ -26,6 +26,10 @@ func run(args []string) int {
 	}()
 	s := newSession(args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
 	app := newApp(s)
+	if before, typed, ok := toComplete(args); ok {
+		s.complete(ctx, app, before, typed)
+		return 0
+	}
 	words := arrange(app, args)
 	s.global.output = outputOf(app, words, s.global.output)
 	err := app.RunContext(ctx, words)

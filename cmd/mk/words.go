@@ -23,8 +23,6 @@ func arrange(app *cli.App, words []string) []string {
 		case w == "--":
 			rest = append(rest, words[i:]...)
 			i = len(words)
-		case w == "--generate-bash-completion":
-			rest = append(rest, w)
 		case len(w) > 1 && w[0] == '-':
 			flags = append(flags, w)
 			if takesValue(known, w) && i+1 < len(words) {

@@ -25,7 +25,6 @@ func TestArrange(t *testing.T) {
 		{"mk status --bogus x", "mk status --bogus x"},
 		{"mk --timeout", "mk --timeout"},
 		{"mk images import -", "mk images import -"},
-		{"mk node --generate-bash-completion", "mk node --generate-bash-completion"},
 	} {
 		s, _, _ := testSession(t, "pretty")
 		if got := strings.Join(arrange(newApp(s), strings.Fields(c.in)), " "); got != c.want {

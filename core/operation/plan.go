@@ -58,7 +58,7 @@ func (n *Node) LogNames(names []string) ([]string, error) {
 
 // CheckProfiles reports a name that is none of this node's certificates.
 func (n *Node) CheckProfiles(profiles []string) error {
-	all := n.profiles()
+	all := n.Profiles()
 	for _, p := range profiles {
 		if !slices.Contains(all, p) {
 			return &UnknownError{CertificateUnknown, "certificate", p, all}
@@ -67,8 +67,8 @@ func (n *Node) CheckProfiles(profiles []string) error {
 	return nil
 }
 
-// profiles are all certificates of this node.
-func (n *Node) profiles() []string {
+// Profiles are all certificates of this node.
+func (n *Node) Profiles() []string {
 	if n.Record.Role == node.Worker {
 		return NodeProfiles(node.Worker)
 	}
@@ -94,7 +94,7 @@ type Certificate struct {
 // Certificates lists the node's certificates.
 func (n *Node) Certificates() ([]Certificate, error) {
 	var out []Certificate
-	for _, p := range n.profiles() {
+	for _, p := range n.Profiles() {
 		c, err := n.Certificate(p)
 		if err != nil {
 			return nil, err

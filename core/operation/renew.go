@@ -78,7 +78,7 @@ func (n *Node) renewal(profiles []string) (changeset.ChangeSet, error) {
 }
 
 func (n *Node) toRenew(o RenewOptions) ([]string, error) {
-	all := n.profiles()
+	all := n.Profiles()
 	for _, p := range o.Profiles {
 		if !slices.Contains(all, p) {
 			return nil, fmt.Errorf("this node has no certificate %q: %v", p, all)
@@ -180,7 +180,7 @@ func (n *Node) trustOnDisk(a pki.Authority) (pki.Trust, error) {
 // where one is due now.
 func (n *Node) NextRenewal() (time.Time, error) {
 	var next time.Time
-	for i, name := range n.profiles() {
+	for i, name := range n.Profiles() {
 		p, err := pki.Find(name)
 		if err != nil {
 			return next, err

@@ -214,7 +214,7 @@ func checkCertificates(t *testing.T, c child) {
 		return
 	}
 	defer n.Close() //nolint:errcheck // nothing was started
-	for _, p := range n.profiles() {
+	for _, p := range n.Profiles() {
 		reasons, err := n.Judge(p)
 		if err != nil || len(reasons) > 0 {
 			t.Errorf("after %s: certificate %s: %v %v", command, p, reasons, err)

@@ -304,7 +304,7 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 // wantedRenewals renew the certificates whose renewal is wanted and that have
 // not had it: once, however often it was wanted meanwhile.
 func (n *Node) wantedRenewals(w *cluster.Wanted, h *held) ([]changeset.Operation, error) {
-	own, due := n.profiles(), []string{}
+	own, due := n.Profiles(), []string{}
 	for _, r := range w.Renewals {
 		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
