@@ -31,23 +31,23 @@ func showPlugin(w io.Writer, d *pluginsdir.Details) error {
 		}
 	}
 	row("plugin", d.Kind+"/"+d.Name+" "+d.Version)
-	some("", d.Manifest.Identity.Description)
+	some("", d.Content.Identity.Description)
 	some("publisher", d.Publisher)
-	some("homepage", d.Manifest.Identity.Homepage)
+	some("homepage", d.Content.Identity.Homepage)
 	row("active", activeText(d.Listed))
 	some("other versions", strings.Join(d.Others, ", "))
 	row("digest", d.Digest)
 	some("source", d.Source)
 	row("runs as", fmt.Sprintf("user %d", d.User))
 	row("contracts", strings.Join(d.Contracts, ", "))
-	some("capabilities", strings.Join(d.Manifest.Capabilities, ", "))
+	some("capabilities", strings.Join(d.Content.Capabilities, ", "))
 	row("class", string(d.Class))
 	row("why", d.Reasons...)
-	if len(d.Grants) == 0 {
+	if len(d.May) == 0 {
 		row("may", "answer questions, and nothing else")
 	}
-	row("may", d.Grants...)
-	row("settings", settingLines(d.Manifest.Settings)...)
+	row("may", d.May...)
+	row("settings", settingLines(d.Content.Settings)...)
 	var history []string
 	for _, e := range d.History {
 		text := fmt.Sprintf("%s  %s %s by %s: %s %s", e.At.Local().Format(time.DateTime), e.Action, e.Version, e.By, e.State, e.Why)
