@@ -73,13 +73,21 @@ type pair struct {
 
 // killPoint is where somebody is killed.
 type killPoint struct {
-	who, at string // mk or the agent; before:N or after:N
+	who, at string // mk, or one of agents; before:N or after:N
 	late    bool   // mk has told the cluster that it is at its end
 	last    bool
 }
 
 // String is for people.
 func (k killPoint) String() string { return k.who + " killed " + k.at }
+
+// agents are the ways to kill the agent that serves: at its records, and where
+// it writes into the cluster; and the file that says when.
+func agents() map[string]string {
+	return map[string]string{"the agent": ".crash", "the agent, writing,": ".crash-write"}
+}
+
+func (p *pair) told(who string) string { return p.server.Root + agents()[who] }
 
 // newPair starts the server, has the other node come and go undisturbed, and
 // notes what that leaves and where it can be killed. The first join is not
@@ -93,8 +101,9 @@ func newPair(t *testing.T, dist string, number int, worker bool) *pair {
 	}
 	p := &pair{t: t, server: all[0], m: all[1], worker: worker}
 	t.Cleanup(func() {
-		for _, f := range []string{".crash", ".crash.log"} {
-			_ = os.Remove(p.server.Root + f)
+		for who := range agents() {
+			_ = os.Remove(p.told(who))
+			_ = os.Remove(p.told(who) + ".log")
 		}
 	})
 	p.server.run("mk", "start", "--name", "n1")
@@ -121,11 +130,16 @@ func (p *pair) words() []string {
 // can be killed.
 func (p *pair) pointsOf(words ...string) []killPoint {
 	p.t.Helper()
-	told := p.server.Root + ".crash"
-	if err := errors.Join(os.RemoveAll(told+".log"), os.WriteFile(told, []byte("nowhere"), 0o600)); err != nil {
-		p.t.Fatal(err)
-	}
 	own := filepath.Join(p.t.TempDir(), "records")
+	logs := map[string]string{"mk": own}
+	for who := range agents() {
+		told := p.told(who)
+		if err := errors.Join(os.RemoveAll(told+".log"), os.WriteFile(told, []byte("nowhere"), 0o600)); err != nil {
+			p.t.Fatal(err)
+		}
+		defer os.Remove(told) //nolint:errcheck // a file of the test's
+		logs[who] = told + ".log"
+	}
 	cmd := p.m.Command(p.t.Context(), "mk", words...)
 	cmd.Env = append(cmd.Env, "MK_CRASH_LOG="+own)
 	cmd.WaitDelay = time.Second
@@ -133,21 +147,18 @@ func (p *pair) pointsOf(words ...string) []killPoint {
 		p.t.Fatalf("mk %s: %v\n%s", words[0], err, out)
 	}
 	var points []killPoint
-	for who, log := range map[string]string{"mk": own, "the agent": told + ".log"} {
+	for who, log := range logs {
 		data, err := os.ReadFile(log)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			p.t.Fatal(err)
 		}
-		p.t.Logf("mk %s: records of %s\n%s", words[0], who, data)
+		p.t.Logf("mk %s: what %s writes\n%s", words[0], who, data)
 		records := strings.Count(string(data), "\n")
 		for i := range records {
 			late := who == "mk" && i >= records-2
 			points = append(points, killPoint{who, fmt.Sprintf("before:%d", i+1), late, false},
 				killPoint{who, fmt.Sprintf("after:%d", i+1), late, i == records-1})
 		}
-	}
-	if err := os.Remove(told); err != nil {
-		p.t.Fatal(err)
 	}
 	slices.SortStableFunc(points, func(a, b killPoint) int { return strings.Compare(a.who, b.who) })
 	return points
@@ -237,7 +248,7 @@ func (p *pair) kill(k killPoint, words ...string) {
 		}
 		return
 	}
-	told, daemon := p.server.Root+".crash", p.server.daemon()
+	told, daemon := p.told(k.who), p.server.daemon()
 	if err := os.WriteFile(told, []byte(k.at), 0o600); err != nil {
 		p.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ import (
 type server struct {
 	options map[string]string
 	store   *store
+	killer  *killer
 }
 
 func newServer(argsFile string) (*server, error) {
@@ -34,7 +36,7 @@ func newServer(argsFile string) (*server, error) {
 		return nil, err
 	}
 	s, err := openStore(o["etcd-servers"], o["etcd-cafile"], o["etcd-certfile"], o["etcd-keyfile"])
-	return &server{o, s}, err
+	return &server{o, s, &killer{root: filepath.Dir(filepath.Dir(argsFile))}}, err
 }
 
 // run serves until ctx ends.
@@ -130,7 +132,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.many(ctx, w, r, t)
 		return
 	}
-	o, err := s.one(ctx, r, t)
+	var o object
+	err := context.Canceled // not answered
+	s.killer.around(r, func() { o, err = s.one(ctx, r, t) })
 	if err != nil {
 		refuse(w, err)
 		return
@@ -185,14 +189,18 @@ func (s *server) admit(ctx context.Context, r *http.Request, t target, o object)
 	if t.kind != "Node" || r.UserAgent() != agent {
 		return nil
 	}
-	barred, err := s.store.get(ctx, "/api/v1/namespaces/mk-system/configmaps", "removed-nodes")
+	policy, err := s.store.get(ctx, "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies", "mk-removed-nodes")
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if list, _ := barred["data"].(object); list[name] != nil {
+	data, err := json.Marshal(policy["spec"])
+	if err != nil {
+		return err
+	}
+	if strings.Contains(string(data), `\"`+name+`\"`) {
 		return apierrors.NewForbidden(resourceOf("nodes"), name, errors.New("the node was removed from the cluster"))
 	}
 	return nil

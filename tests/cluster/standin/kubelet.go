@@ -49,7 +49,7 @@ func kubelet(ctx context.Context, argsFile string, controlPlane bool) error {
 	}}
 	again(ctx, func() error {
 		_, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) || apierrors.IsForbidden(err) {
+		if apierrors.IsAlreadyExists(err) {
 			return nil
 		}
 		return err
