@@ -39,14 +39,18 @@ type crash struct {
 	at, log string
 	told    time.Time // of the file that counts
 	seen    int
+	behind  bool // the record that it dies behind was begun
 }
 
 func (c *crash) step(op, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.behind { // it was written: this is the next thing
+		c.die()
+	}
 	if !isRecord(op, name) {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.own && !c.look() {
 		return
 	}
@@ -58,6 +62,7 @@ func (c *crash) step(op, name string) {
 	case fmt.Sprintf("before:%d", c.seen):
 		c.die()
 	case fmt.Sprintf("after:%d", c.seen):
+		c.behind = true
 		file := filepath.Join(c.root, name)
 		before, err := os.Stat(file)
 		go c.dieBehind(file, before, err)

@@ -6,7 +6,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
+
+// Object reads one object that lies in no namespace. One that does not exist
+// is an error for which NotFound is true.
+func (c *Client) Object(ctx context.Context, of schema.GroupVersionResource, name string) (*unstructured.Unstructured, error) {
+	u, err := c.dynamic.Resource(of).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read %s %s: %w", of.Resource, name, err)
+	}
+	return u, nil
+}
 
 // MakeNamespace makes a namespace; one that is there already is left as it is.
 func (c *Client) MakeNamespace(ctx context.Context, name string) error {

@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/pki"
@@ -61,6 +64,7 @@ type barredStore interface {
 	read(ctx context.Context) (kube.Document, error)
 	write(ctx context.Context, doc kube.Document) (kube.Document, error)
 	enforce(ctx context.Context, names []string) error
+	enforced(ctx context.Context, names []string) (bool, error)
 }
 
 // barring changes the list for all that a process does at once. What is wanted
@@ -89,7 +93,7 @@ func (b *barring) change(ctx context.Context, list barredStore, now time.Time, c
 		return err
 	}
 	if !change(maps.Clone(doc.Data)) {
-		return nil
+		return settled(ctx, list, doc)
 	}
 	w := &barWish{change: change, done: make(chan error, 1)}
 	b.mu.Lock()
@@ -132,7 +136,7 @@ func write(ctx context.Context, list barredStore, now time.Time, all []*barWish)
 			changed = w.change(doc.Data) || changed
 		}
 		if !changed {
-			return nil
+			return settled(ctx, list, doc)
 		}
 		maps.DeleteFunc(doc.Data, func(_ string, when []byte) bool {
 			at, err := time.Parse(time.RFC3339, string(when))
@@ -147,6 +151,14 @@ func write(ctx context.Context, list barredStore, now time.Time, all []*barWish)
 		}
 		return enforce(ctx, list, doc)
 	}
+}
+
+// settled has the API server go by a list that nobody changes.
+func settled(ctx context.Context, list barredStore, doc kube.Document) error {
+	if is, err := list.enforced(ctx, slices.Sorted(maps.Keys(doc.Data))); is || err != nil {
+		return err
+	}
+	return enforce(ctx, list, doc)
 }
 
 // enforce has the API server go by the list, until that is the newest.
@@ -188,6 +200,40 @@ func (l barredList) enforce(ctx context.Context, names []string) error {
 	}
 	_, err = l.client.Apply(ctx, kube.ApplyRequest{Inventory: "mk-" + barredName, Objects: objects, Prune: true})
 	return err
+}
+
+func (l barredList) enforced(ctx context.Context, names []string) (bool, error) {
+	want, err := barredPolicy(names)
+	if err != nil {
+		return false, err
+	}
+	of := schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicybindings"}
+	_, err = l.client.Object(ctx, of, "mk-"+barredName) // it comes last, and goes last
+	if err != nil || len(want) == 0 {
+		return kube.NotFound(err) && len(want) == 0, ignoreNotFound(err)
+	}
+	of.Resource = "validatingadmissionpolicies"
+	have, err := l.client.Object(ctx, of, "mk-"+barredName)
+	return err == nil && expressionOf(have) == expressionOf(want[0].Unstructured), ignoreNotFound(err)
+}
+
+func ignoreNotFound(err error) error {
+	if kube.NotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// expressionOf is what a policy with one validation asks.
+func expressionOf(policy *unstructured.Unstructured) string {
+	all, _, _ := unstructured.NestedSlice(policy.Object, "spec", "validations")
+	for _, v := range all {
+		if m, ok := v.(map[string]any); ok {
+			s, _ := m["expression"].(string)
+			return s
+		}
+	}
+	return ""
 }
 
 // barredPolicy refuses the names to kubelets. Whoever runs the cluster may make

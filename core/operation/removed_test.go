@@ -20,13 +20,13 @@ import (
 // heldList keeps the list as an API server does: a version that was replaced
 // cannot be written over.
 type heldList struct {
-	mu       sync.Mutex
-	data     map[string][]byte
-	version  int
-	enforced []string
-	writes   int
-	meddle   int           // so often another node writes first
-	hold     chan struct{} // where set, writing waits for it
+	mu      sync.Mutex
+	data    map[string][]byte
+	version int
+	goesBy  []string
+	writes  int
+	meddle  int           // so often another node writes first
+	hold    chan struct{} // where set, writing waits for it
 }
 
 func (l *heldList) read(context.Context) (kube.Document, error) {
@@ -61,8 +61,14 @@ func (l *heldList) write(_ context.Context, doc kube.Document) (kube.Document, e
 func (l *heldList) enforce(_ context.Context, names []string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.enforced = names
+	l.goesBy = names
 	return nil
+}
+
+func (l *heldList) enforced(_ context.Context, names []string) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Equal(l.goesBy, names), nil
 }
 
 func put(name string) func(map[string][]byte) bool {
@@ -93,8 +99,8 @@ func TestManyAreBarredAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(list.data) != 65 || list.writes != 2 || !slices.Equal(list.enforced, slices.Sorted(maps.Keys(list.data))) {
-		t.Errorf("%d names after %d writes, %d enforced", len(list.data), list.writes, len(list.enforced))
+	if len(list.data) != 65 || list.writes != 2 || !slices.Equal(list.goesBy, slices.Sorted(maps.Keys(list.data))) {
+		t.Errorf("%d names after %d writes, %d enforced", len(list.data), list.writes, len(list.goesBy))
 	}
 	// What changes nothing is not written; what is old goes.
 	drop := func(m map[string][]byte) bool { _, there := m["nobody"]; return there }
@@ -103,6 +109,17 @@ func TestManyAreBarredAtOnce(t *testing.T) {
 	}
 	if err := b.change(t.Context(), list, time.Unix(0, 0).Add(barredFor+time.Hour), put("late")); err != nil || len(list.data) != 0 {
 		t.Errorf("%v are kept: %v", list.data, err)
+	}
+}
+
+// Whoever is killed between the list and what goes by it has changed the list:
+// the next one, who has nothing to change, has the API server go by it.
+func TestBarringIsGoneOnWith(t *testing.T) {
+	t.Parallel()
+	b, list := newBarring(), &heldList{goesBy: []string{"n"}} // the list is empty
+	none := func(map[string][]byte) bool { return false }
+	if err := b.change(t.Context(), list, time.Now(), none); err != nil || len(list.goesBy) != 0 || list.writes != 0 {
+		t.Errorf("%v bars %q after %d writes", err, list.goesBy, list.writes)
 	}
 }
 
