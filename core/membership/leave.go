@@ -122,7 +122,11 @@ func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error
 		}); err != nil {
 			return err
 		}
-		if err := r.Step(ctx, "leave the datastore", tolerate(func(ctx context.Context) error { return n.leaveDatastore(ctx, r, o) })); err != nil {
+		if err := r.Step(ctx, "leave the datastore", tolerate(func(ctx context.Context) error {
+			err := n.leaveDatastore(ctx, r, o)
+			r.Record.Forward = err == nil // it cannot ask its own API server any more
+			return err
+		})); err != nil {
 			return err
 		}
 	}

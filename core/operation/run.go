@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -157,10 +158,11 @@ const (
 // All but a start consist of ChangeSets that Recover has just brought to one of
 // their ends, so nothing is left to do. A start goes on, or is given up by who
 // wants the node to stop; a datastore that is half made anew is always gone on
-// with.
+// with, and so is the leave of a node that is no member of its datastore any
+// more, until the node is gone.
 func (j *Journal) settle(open *Record, verb string) error {
 	if open.State == Paused || (open.Verb == "start" && verb != "stop") || (open.Verb == "join" && verb != "leave") ||
-		open.Verb == RecoverVerb || open.Verb == RestoreVerb {
+		open.Verb == RecoverVerb || open.Verb == RestoreVerb || (open.Verb == "leave" && open.Forward && j.exists()) {
 		return &OpenError{open}
 	}
 	open.State, open.Ended = Failed, j.Now().UTC()
@@ -168,6 +170,12 @@ func (j *Journal) settle(open *Record, verb string) error {
 		open.Error = "it was interrupted; what it had applied stays"
 	}
 	return saveRecord(j.Root, open)
+}
+
+// exists reports whether there is a node: the last that a leave removes.
+func (j *Journal) exists() bool {
+	_, err := j.Root.Lstat("node.json")
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (j *Journal) newRecord(verb string, params any) (*Record, error) {
@@ -201,12 +209,12 @@ func (j *Journal) Open() (*Record, error) {
 
 // End ends the operation and releases the lock. An error ends it as failed,
 // except one that whoever comes next should go on from: the record stays open
-// where the context ended.
+// where the context ended, and where there is only forward.
 func (r *Run) End(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		r.Record.State, r.Record.Error = Done, ""
-	case ctx.Err() != nil && !r.Record.Served:
+	case (ctx.Err() != nil || r.Record.Forward) && !r.Record.Served:
 		r.Record.Error = err.Error() // stays open
 	default:
 		r.Record.State, r.Record.Error = Failed, err.Error()

@@ -181,7 +181,7 @@ func some(points []killPoint, few int) []killPoint {
 // third join that was killed is given up: its token is as good as before.
 func (p *pair) killJoins() {
 	p.t.Helper()
-	join, leave := some(p.join, 5), some(p.leave, 5)
+	join, leave := some(p.join, 6), some(p.leave, 6)
 	began := time.Now()
 	for i := range max(len(join), len(leave)) {
 		words := p.words()
