@@ -19,12 +19,12 @@ func TestShowPlugin(t *testing.T) {
 			Installed: lockfile.Installed{Identity: plugin.Identity{Kind: "certs", Name: "local", Version: "1.2.0", Publisher: "mk"}, Digest: "sha256:aa", Contracts: []string{"mk.certs.v1"}, Class: manifest.RootEquivalent},
 			Active:    true, For: []string{"kubernetes", "datastore"},
 		},
-		Manifest: &manifest.Manifest{Settings: json.RawMessage(`{"properties":{"lifetime":{"type":"string","description":"the longest life"},"b":{"type":["string","null"]}}}`)},
-		Reasons:  []string{"it signs certificates"}, Others: []string{"1.1.0"},
+		Content: &manifest.Manifest{Settings: json.RawMessage(`{"properties":{"lifetime":{"type":"string","description":"the longest life"},"b":{"type":["string","null"]}}}`)},
+		Reasons: []string{"it signs certificates"}, Others: []string{"1.1.0"},
 		History: []pluginsdir.Event{{Action: "install", Version: "1.2.0", By: "lin", State: "done"}, {Action: "use", Version: "1.2.0", By: "lin", State: "failed", Why: "no room"}},
 	}
 	for _, grants := range [][]string{nil, {"reads files: a", "runs programs on the host"}} {
-		d.Grants = grants
+		d.May = grants
 		var out bytes.Buffer
 		if err := showPlugin(&out, d); err != nil {
 			t.Fatal(err)
