@@ -281,11 +281,7 @@ func (s *session) nodeNames(ctx context.Context) []string {
 }
 
 func serviceNames(n *operation.Node, logs bool) []string {
-	out, err := n.LogNames(nil)
-	if err != nil {
-		return nil
-	}
-	return slices.DeleteFunc(out, func(name string) bool { return name == "mk" && !logs })
+	return slices.DeleteFunc(n.LogNames(), func(name string) bool { return name == "mk" && !logs })
 }
 
 func optionNames(n *operation.Node, service string, set bool) []string {

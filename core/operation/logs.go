@@ -43,25 +43,28 @@ type Logs struct {
 // Logs finds the logs that are asked for. Only services of mk have some; their
 // names lead to no other file.
 func (n *Node) Logs(q LogQuery) (*Logs, error) {
-	names := q.Services
+	own, names := n.LogNames(), q.Services
+	if len(names) == 0 {
+		names = own
+	}
 	if q.Some {
-		own := append(n.serviceNames(), "mk")
 		names = slices.DeleteFunc(slices.Clone(names), func(s string) bool {
 			return slices.Contains(logsAnywhere(), service.Alias(s)) && !slices.Contains(own, service.Alias(s))
 		})
 	}
 	l := &Logs{folder: n.Root.Path("var/log"), query: q, now: n.Now()}
-	if len(names) > 0 || len(q.Services) == 0 {
-		var err error
-		if l.Services, err = n.LogNames(slices.Clone(names)); err != nil {
-			return nil, err
-		}
+	var err error
+	if l.Services, err = resolve(names, own); err != nil {
+		return nil, err
 	}
 	for _, s := range l.Services {
 		l.paths = append(l.paths, n.Root.Logs(s))
 	}
 	return l, nil
 }
+
+// LogNames are the logs that this node has.
+func (n *Node) LogNames() []string { return append(n.serviceNames(), "mk") }
 
 // logsAnywhere are the logs that nodes of any role have.
 func logsAnywhere() []string {
@@ -73,12 +76,8 @@ func logsAnywhere() []string {
 
 // CheckLogNames reports a name that is no log of any node.
 func CheckLogNames(names []string) error {
-	for _, name := range names {
-		if all := logsAnywhere(); !slices.Contains(all, service.Alias(name)) {
-			return &UnknownError{ServiceUnknown, "service", name, all}
-		}
-	}
-	return nil
+	_, err := resolve(names, logsAnywhere())
+	return err
 }
 
 func (l *Logs) keep(e logfile.Entry) bool { return e.Level >= l.query.Level }

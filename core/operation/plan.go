@@ -27,7 +27,11 @@ type Plan struct {
 
 // ServiceNames resolves names and aliases of services.
 func (n *Node) ServiceNames(names []string) ([]string, error) {
-	known := n.serviceNames()
+	return resolve(names, n.serviceNames())
+}
+
+// resolve makes names and aliases of services those that are known.
+func resolve(names, known []string) ([]string, error) {
 	var out []string
 	for _, name := range names {
 		s := service.Alias(name)
@@ -39,21 +43,6 @@ func (n *Node) ServiceNames(names []string) ([]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// LogNames resolves names of services that have logs; none means all.
-func (n *Node) LogNames(names []string) ([]string, error) {
-	known := append(n.serviceNames(), "mk")
-	if len(names) == 0 {
-		return known, nil
-	}
-	for i, name := range names {
-		names[i] = service.Alias(name)
-		if !slices.Contains(known, names[i]) {
-			return nil, &UnknownError{ServiceUnknown, "service", name, known}
-		}
-	}
-	return names, nil
 }
 
 // CheckProfiles reports a name that is none of this node's certificates.

@@ -53,11 +53,15 @@ func wanted(t *testing.T, m []*machine) {
 			return nil
 		})
 	}
+	began := time.Now()
 	server.run("mk", "args", "set", "kubelet", "max-pods=112", "--all-nodes")
+	t.Logf("one argument on %d nodes, whose services restart: %s", len(m), time.Since(began).Round(time.Millisecond))
 	capacity("112")
+	began = time.Now()
 	if out := server.run("mk", "args", "list", "kubelet", "--all-nodes"); strings.Count(out, "--max-pods=112") != len(m) {
 		t.Errorf("the argument of every node:\n%s", out)
 	}
+	t.Logf("the arguments of %d nodes: %s", len(m), time.Since(began).Round(time.Millisecond))
 }
 
 // farLogs reads the logs of every node, of which the last is off.
@@ -89,7 +93,7 @@ func farLogs(t *testing.T, m []*machine) {
 		t.Errorf("lines of services: %v", of)
 	}
 	for why, words := range map[string][]string{
-		"there is no log of":                  {"logs", "etcd", "--node", last},
+		"there is no service \"etcd\"":        {"logs", "etcd", "--node", last},
 		"there is no service \"../../etc/x\"": {"logs", "../../etc/x", "--all-nodes"},
 		"there is no node":                    {"logs", "--node", "n99"},
 	} {
