@@ -50,11 +50,12 @@ type Client struct {
 	mu        sync.Mutex
 	endpoints []string
 	clients   map[string]*etcd.Conn
+	answered  map[uint64]string // where members answered last
 }
 
 // New makes a client. Close ends its connections.
 func New(o Options) *Client {
-	return &Client{tls: o.TLS, endpoints: slices.Clone(o.Endpoints), clients: map[string]*etcd.Conn{}}
+	return &Client{tls: o.TLS, endpoints: slices.Clone(o.Endpoints), clients: map[string]*etcd.Conn{}, answered: map[uint64]string{}}
 }
 
 // Close ends all connections.
@@ -94,6 +95,23 @@ func (c *Client) known() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.endpoints)
+}
+
+// met remembers where a member answered.
+func (c *Client) met(id uint64, endpoint string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered[id] = endpoint
+}
+
+// where a member answered, so that it is not connected to twice; else where it says that it does.
+func (c *Client) where(m *Member) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if endpoint, ok := c.answered[m.id]; ok {
+		return endpoint
+	}
+	return m.ClientAddress
 }
 
 // learn remembers where members are reached, for when the first ones go.

@@ -121,9 +121,13 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return s, nil
 }
 
-// roll is who the members are. All known members are asked at once. A list that
-// was agreed on is preferred; where there is no quorum, any member's own has to
-// do.
+// hedge is how long the node's own member has to answer before the others are
+// asked too.
+const hedge = 100 * time.Millisecond
+
+// roll is who the members are. The node's own is asked, and all known ones where
+// it fails or is slow. A list that was agreed on is preferred; where there is no
+// quorum, any member's own has to do.
 func (c *Client) roll(ctx context.Context) (*Status, error) {
 	one, cancel := context.WithTimeout(ctx, statusLimit)
 	defer cancel()
@@ -133,10 +137,18 @@ func (c *Client) roll(ctx context.Context) (*Status, error) {
 	}
 	endpoints := c.known()
 	answers := make(chan answer, 2*len(endpoints)) // room for who comes late
-	for _, endpoint := range endpoints {
+	others, askOthers := context.WithTimeout(one, hedge)
+	defer askOthers()
+	for i, endpoint := range endpoints {
 		for _, agreed := range []bool{true, false} {
 			go func() {
+				if i > 0 {
+					<-others.Done()
+				}
 				s, err := c.listAt(one, endpoint, agreed)
+				if err != nil {
+					askOthers()
+				}
 				answers <- answer{s, err}
 			}()
 		}
@@ -164,37 +176,42 @@ func (c *Client) roll(ctx context.Context) (*Status, error) {
 func (c *Client) list(ctx context.Context) (*Status, error) {
 	var s *Status
 	err := c.ask(ctx, func(ctx context.Context, e *etcd.Conn) (err error) {
-		s, err = c.listOf(ctx, e, true)
+		s, _, err = c.listOf(ctx, e, true)
 		return err
 	})
 	return s, err
 }
 
 func (c *Client) listAt(ctx context.Context, endpoint string, agreed bool) (*Status, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // answered by another
+	}
 	e, err := c.at(endpoint)
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.listOf(ctx, e, agreed)
+	s, self, err := c.listOf(ctx, e, agreed)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", endpoint, err)
 	}
+	c.met(self, endpoint)
 	return s, nil
 }
 
-// listOf is the members as one member knows them, or as all agreed.
-func (c *Client) listOf(ctx context.Context, e *etcd.Conn, agreed bool) (*Status, error) {
+// listOf is the members as one member knows them, or as all agreed, and which
+// one that is.
+func (c *Client) listOf(ctx context.Context, e *etcd.Conn, agreed bool) (s *Status, self uint64, err error) {
 	roll, err := e.Members(ctx, agreed)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	s := &Status{ClusterID: fmt.Sprintf("%016x", roll.Cluster), Quorum: agreed}
+	s = &Status{ClusterID: fmt.Sprintf("%016x", roll.Cluster), Quorum: agreed}
 	for _, m := range roll.Members {
 		s.Members = append(s.Members, memberOf(m))
 	}
 	slices.SortFunc(s.Members, func(a, b Member) int { return strings.Compare(a.Name+a.PeerAddress, b.Name+b.PeerAddress) })
 	c.learn(s.Members)
-	return s, nil
+	return s, roll.Self, nil
 }
 
 func memberOf(m etcd.Member) Member {
@@ -217,7 +234,7 @@ func (c *Client) examine(ctx context.Context, m *Member, revision *int64) (leade
 		m.Silence = "it was never started"
 		return 0
 	}
-	e, err := c.at(m.ClientAddress)
+	e, err := c.at(c.where(m))
 	if err != nil {
 		m.Silence = err.Error()
 		return 0

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -70,8 +71,8 @@ func Probe(ctx context.Context, dir string, limit time.Duration) []string {
 func reads(ctx context.Context, limit time.Duration, files []string) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.Command("cat", append([]string{"--"}, files...)...) //nolint:noctx // its end is not waited for
-	cmd.Dir = "/"
+	cmd := exec.Command("cat", append([]string{"--"}, files...)...)           //nolint:noctx // its end is not waited for
+	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"} // it reads two dozen files to speak another language
 	if err := cmd.Start(); err != nil {
 		return true
 	}

@@ -119,7 +119,7 @@ func TestMembersAreReadAsEtcdWritesThem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Cluster != 1<<63 || len(r.Members) != 2 {
+		if r.Cluster != 1<<63 || r.Self != 7 || len(r.Members) != 2 {
 			t.Fatalf("%+v", r)
 		}
 		a, b := r.Members[0], r.Members[1]

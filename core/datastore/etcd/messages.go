@@ -14,6 +14,7 @@ type Member struct {
 // Roll is who the members are.
 type Roll struct {
 	Cluster uint64
+	Self    uint64 // who says so
 	Members []Member
 }
 
@@ -75,7 +76,7 @@ func parseRoll(data []byte) (*Roll, error) {
 		switch f.number {
 		case 1:
 			h, err := parseHeader(f.bytes)
-			r.Cluster = h.cluster
+			r.Cluster, r.Self = h.cluster, h.member
 			return err
 		case 2:
 			m, err := parseMember(f.bytes)
