@@ -202,6 +202,13 @@ func cannotJoin(err error, state string) error {
 	if ports, ok := errors.AsType[*membership.PortsError](err); ok {
 		return portsProblem(ports)
 	}
+	if silent, ok := errors.AsType[*membership.SilentError](err); ok {
+		p := silentProblem(silent, "join", "the same mk join, when it answers: the token is not spent")
+		if !silent.Open {
+			p.state = "nothing is left here; what the other side holds for this join goes with the next try, or 10 minutes after the last word"
+		}
+		return p
+	}
 	e, ok := errors.AsType[*plugin.Error](err)
 	if !ok {
 		return err

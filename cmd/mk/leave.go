@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
 )
 
 // leave takes this node out of its cluster.
@@ -40,7 +43,7 @@ func (s *session) leave() *cli.Command {
 				ctx, cancel := s.bounded(c)
 				defer cancel()
 				if err := membership.Of(n).Leave(ctx, membership.LeaveOptions{Force: c.Bool("force"), NoDrain: c.Bool("no-drain")}); err != nil {
-					return err
+					return cannotLeave(err, name)
 				}
 				return s.show(map[string]string{"node": name, "state": "left"}, func(w io.Writer) error {
 					_, err := fmt.Fprintf(w, "%s has left; nothing of the cluster is on this machine\n", name)
@@ -49,4 +52,35 @@ func (s *session) leave() *cli.Command {
 			})
 		},
 	}
+}
+
+// cannotLeave says of nodes that did not answer what they were to do.
+func cannotLeave(err error, node string) error {
+	e, ok := errors.AsType[*membership.SilentError](err)
+	if !ok {
+		return err
+	}
+	return silentProblem(e, "leave", "mk leave, when one of them answers",
+		"mk leave --force goes without telling them; then on another node: mk remove-node "+node+" --force")
+}
+
+// silentProblem says who did not answer, and at which step.
+func silentProblem(e *membership.SilentError, verb string, next ...string) *problem {
+	var silent []string
+	for line := range strings.Lines(e.Err.Error()) {
+		if _, who, ok := strings.Cut(line, "https://"); ok { // after who was asked
+			line = who
+		}
+		silent = append(silent, strings.TrimSpace(line))
+	}
+	what, why, _ := strings.Cut(silent[0], ": ")
+	if len(silent) > 1 {
+		what, why = "no node of the cluster answers", strings.Join(silent, "; ")
+	}
+	p := &problem{Reason: string(peer.Unreachable), Message: "cannot " + verb + ": " + what, Why: fmt.Sprintf("at the step %q: %s", e.Step, why),
+		Next: next, exit: exitNotReady, err: e}
+	if e.Open {
+		p.Changed, p.state = true, "the "+verb+" goes on where it stopped"
+	}
+	return p
 }

@@ -40,6 +40,11 @@ func messages(ctx context.Context) map[string]error {
 		"wrong-server":       fmt.Errorf("join: %w", &peer.WrongServerError{Address: "10.0.0.4:25000", Got: strings.Repeat("9c", 32), Want: strings.Repeat("3a", 32)}),
 		"token-used": cannotJoin(&plugin.Error{Reason: plugin.TokenUsed, Message: "the token was used: node-b joined with it 2026-11-23 14:02 UTC",
 			Next: "on node-a: mk add-node"}, unchanged),
+		"join-silent": cannotJoin(&membership.SilentError{Step: "become a member", Err: fmt.Errorf("ask clustering/etcd: %w",
+			&plugin.Error{Reason: peer.Unreachable, Message: "https://10.0.0.4:25000 does not answer: net/http: TLS handshake timeout"})}, ""),
+		"leave-silent": cannotLeave(&membership.SilentError{Step: "tell the cluster", Open: true, Err: errors.Join(
+			fmt.Errorf("10.0.0.4:25000: %w", &plugin.Error{Reason: peer.Unreachable, Message: "https://10.0.0.4:25000 does not answer: net/http: TLS handshake timeout"}),
+			fmt.Errorf("10.0.0.5:25000: %w", &plugin.Error{Reason: peer.Unreachable, Message: "https://10.0.0.5:25000 does not answer: connection refused"}))}, "node-c"),
 		"clocks": cannotJoin(fmt.Errorf("look: %w", &membership.SkewError{Node: "node-a", Here: since, There: since.Add(47 * time.Minute)}), unchanged),
 		"port-closed": cannotJoin(&membership.PortsError{Server: "node-a", Joiner: "node-d", Back: true, Open: []string{"25000", "16443"},
 			Closed: []membership.ClosedPort{{From: "node-a", To: "node-d", Address: "10.8.0.9", Port: 2380, Why: "no answer in 3 s"}}}, unchanged),

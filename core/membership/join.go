@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mk8s.io/mk/core/apiproxy"
@@ -41,9 +43,14 @@ type JoinOptions struct {
 	Token string `json:"-"`
 }
 
-// silenceLimit is how long the serving node may be silent in the middle of a
-// join: its agent may start again.
-const silenceLimit = 2 * time.Minute
+const (
+	// silenceLimit is how long the serving node may be silent in the middle of a
+	// join: its agent may start again.
+	silenceLimit = time.Minute
+	// strategyLimit is how long one try may take to ask it for the strategy:
+	// less than the question has, out of which the plugin asks.
+	strategyLimit = 20 * time.Second
+)
 
 // The joiner's own files of a join under way; they go when it ends.
 const (
@@ -67,6 +74,7 @@ type join struct {
 	o      JoinOptions
 	client *peer.Client
 	begun  *peer.Begun
+	silent atomic.Int64 // since when the server is, for the strategy; nanoseconds
 }
 
 // Join makes this node part of the cluster that invited it. A join that was
@@ -96,7 +104,7 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 		}
 	}
 	if err := r.End(ctx, err); err != nil {
-		return err
+		return ended(err, r.Record)
 	}
 	return n.Root.RemoveAll(joinFolder)
 }
@@ -154,7 +162,7 @@ func (j *join) run(ctx context.Context) error {
 	defer j.client.Close()
 	for _, s := range joinSteps(j.o.Worker) {
 		if err := j.r.Step(ctx, s.name, func(ctx context.Context) error { return s.do(j, ctx) }); err != nil {
-			return err
+			return silent(err, s.name)
 		}
 	}
 	j.n.Record.ClusterID = j.begun.ClusterID
@@ -200,17 +208,32 @@ func (j *join) remember() error {
 			return out, j.client.Call(ctx, peer.SignPath, s, out)
 		}
 	}
-	j.n.Peer = func(ctx context.Context, _ plugin.Identity, r host.PeerRequest) (host.PeerResponse, error) {
-		a, err := j.client.Raw(ctx, peer.Request{
-			Method: r.Method, Path: peer.StrategyPath + r.Path, Body: r.Body,
-			Headers: map[string]string{peer.OperationHeader: j.r.Record.ID},
-		})
-		if err != nil {
-			return host.PeerResponse{}, err
-		}
-		return host.PeerResponse{Status: a.Status, Headers: a.Headers, Body: a.Body}, nil
-	}
+	j.n.Peer = j.askStrategy
 	return nil
+}
+
+// askStrategy asks the strategy's routes on the serving node, for the strategy
+// here. That node may be silent for longer than a question has time: until
+// silenceLimit the answer is that it is to be asked again.
+func (j *join) askStrategy(ctx context.Context, _ plugin.Identity, r host.PeerRequest) (host.PeerResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, strategyLimit)
+	defer cancel()
+	began := j.n.Now()
+	a, err := j.client.Raw(ctx, peer.Request{
+		Method: r.Method, Path: peer.StrategyPath + r.Path, Body: r.Body,
+		Headers: map[string]string{peer.OperationHeader: j.r.Record.ID},
+	})
+	if errors.Is(err, peer.Unreachable) {
+		j.silent.CompareAndSwap(0, began.UnixNano())
+		if j.n.Now().UnixNano()-j.silent.Load() < int64(silenceLimit) {
+			return host.PeerResponse{Status: http.StatusServiceUnavailable, Body: []byte(err.Error())}, nil
+		}
+	}
+	if err != nil {
+		return host.PeerResponse{}, err
+	}
+	j.silent.Store(0)
+	return host.PeerResponse{Status: a.Status, Headers: a.Headers, Body: a.Body}, nil
 }
 
 func (j *join) identify(ctx context.Context) error {

@@ -31,6 +31,7 @@ const LastCopy plugin.Reason = "LAST_COPY"
 
 const (
 	drainLimit = 5 * time.Minute
+	tellLimit  = 30 * time.Second
 	// leaveFile holds the other control-plane nodes' agents while this node
 	// goes: once it is no member it cannot ask.
 	leaveFile = "var/leave.json"
@@ -43,7 +44,7 @@ func (n Node) Leave(ctx context.Context, o LeaveOptions) error {
 	if err != nil {
 		return err
 	}
-	if open != nil && open.Verb == "join" {
+	if open != nil && open.Verb == "join" && !(open.Forward && o.Force) {
 		return n.giveUpJoin(ctx, open)
 	}
 	if n.Record == nil {
@@ -54,7 +55,7 @@ func (n Node) Leave(ctx context.Context, o LeaveOptions) error {
 		return err
 	}
 	if err = n.leave(ctx, r, o); err != nil {
-		return r.End(ctx, err)
+		return ended(r.End(ctx, err), r.Record)
 	}
 	if err := r.End(ctx, nil); err != nil {
 		return err
@@ -71,7 +72,7 @@ func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 	}
 	if open.Forward {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node votes in the datastore already: its join only goes forward",
-			Next: "mk join, with the same string; then mk leave"}
+			Next: "mk join, with the same string; then mk leave. Or, whatever it holds: mk leave --force"}
 	}
 	r, err := n.Journal.Begin(ctx, "join", o)
 	if err != nil {
@@ -88,52 +89,78 @@ func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 	return r.GiveUp("given up by " + n.User)
 }
 
+// The steps of a leave after which it only goes forward.
+const (
+	leaveStep = "leave the datastore"
+	tellStep  = "tell the cluster"
+	wipeStep  = "remove what is the cluster's"
+)
+
 func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error {
 	if _, gone := errors.AsType[*operation.OutdatedError](n.Outdated()); gone {
 		// The cluster goes on without it: nobody is to be told, and what this
 		// node holds is no copy of the data.
-		return r.Step(ctx, "remove what is the cluster's", n.wipeCluster)
+		return r.Step(ctx, wipeStep, n.wipeCluster)
 	}
-	tolerate := func(do func(context.Context) error) func(context.Context) error {
-		if !o.Force {
-			return do
+	step := func(name string, do func(context.Context) error) error {
+		if o.Force {
+			do = n.tolerated(do)
 		}
-		return func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, time.Minute)
-			defer cancel()
-			if err := do(ctx); err != nil {
-				n.detail(fmt.Sprintf("left out: %v", err))
-			}
-			return nil
-		}
+		return silent(r.Step(ctx, name, do), name)
 	}
-	if err := r.Step(ctx, "look at the cluster", tolerate(n.beforeLeave)); err != nil {
+	if err := step("look at the cluster", n.beforeLeave); err != nil {
 		return err
 	}
 	if !o.NoDrain {
-		if err := r.Step(ctx, "drain the node", tolerate(n.drainSelf)); err != nil {
+		if err := step("drain the node", n.drainSelf); err != nil {
 			return err
 		}
 	}
 	if n.Record.Role == node.ControlPlane {
-		if err := r.Step(ctx, "have the datastore saved", func(ctx context.Context) error {
-			n.saveElsewhere(ctx)
-			return nil
-		}); err != nil {
+		if err := step("have the datastore saved", n.saveElsewhere); err != nil {
 			return err
 		}
-		if err := r.Step(ctx, "leave the datastore", tolerate(func(ctx context.Context) error {
+		if err := step(leaveStep, func(ctx context.Context) error {
 			err := n.leaveDatastore(ctx, r, o)
-			r.Record.Forward = err == nil // it cannot ask its own API server any more
+			r.Record.Forward = r.Record.Forward || err == nil // it cannot ask its own API server any more
 			return err
-		})); err != nil {
-			return err
+		}); err != nil {
+			if n.stillMember(ctx) {
+				return err
+			}
+			return errors.Join(err, r.GoForward())
 		}
 	}
-	if err := r.Step(ctx, "tell the cluster", tolerate(n.tellLeft)); err != nil {
+	// With its member or its record goes what this node asks the cluster with:
+	// one that begins anew would have nobody to look at.
+	if err := r.GoForward(); err != nil {
 		return err
 	}
-	return r.Step(ctx, "remove what is the cluster's", n.wipeCluster)
+	if err := step(tellStep, n.tellLeft); err != nil {
+		return err
+	}
+	return r.Step(ctx, wipeStep, n.wipeCluster)
+}
+
+// tolerated leaves out what cannot be done.
+func (n Node) tolerated(do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := do(ctx); err != nil {
+			n.detail(fmt.Sprintf("left out: %v", err))
+		}
+		return nil
+	}
+}
+
+// stillMember tells whether the datastore has this node as before; where nobody
+// says so, it may have let go of it.
+func (n Node) stillMember(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	members, err := n.DatastoreMembers(ctx)
+	return n.Record.NoVote || err == nil && slices.ContainsFunc(members, func(m clustering.Member) bool { return m.Name == n.Record.Name })
 }
 
 // leaving is what is known of the cluster while this node goes.
@@ -238,10 +265,22 @@ func (n Node) leaveDatastore(ctx context.Context, r *operation.Run, o LeaveOptio
 
 // tellLeft has another node remove this one's object and record: with them go
 // its rights.
+// A node that does not answer may start again: it is asked for tellLimit.
 func (n Node) tellLeft(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()
-	return n.askAny(ctx, peer.LeavePath, peer.Leave{Node: n.Record.Name})
+	for {
+		err := n.askAny(ctx, peer.LeavePath, peer.Leave{Node: n.Record.Name})
+		if err == nil || !errors.Is(err, peer.Unreachable) {
+			return err
+		}
+		n.detail(err.Error())
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // wipeCluster stops the node and removes all that it had of the cluster: keys,
@@ -256,11 +295,13 @@ func (n Node) wipeCluster(ctx context.Context) error {
 	}
 	errs := []error{
 		n.removeAllBut(".", "var", "settings.yaml", "node.json"),
-		n.removeAllBut("var", "journal", "lock", "log"),
+		n.removeAllBut("var", "journal", "lock", "log", "outdated.json"),
 	}
 	for _, name := range []string{"clustered.lock", "ha-cluster", "lite.lock", "no-etcd", "stopped.lock"} {
 		errs = append(errs, n.Root.RemoveAll("var/lock/"+name))
 	}
+	// Until here a second call knows by it that there is nobody to ask.
+	errs = append(errs, n.Root.RemoveAll("var/outdated.json"))
 	return errors.Join(append(errs, n.Root.RemoveAll("node.json"))...)
 }
 
@@ -290,100 +331,6 @@ func (n Node) forgetAll(ctx context.Context) {
 			n.detail(fmt.Sprintf("%s/%s: %v", a.Kind, a.Name, err))
 		}
 	}
-}
-
-// RemoveOptions say how another node is removed.
-type RemoveOptions struct {
-	Name    string `json:"name"`
-	Force   bool   `json:"force,omitempty"` // it is dead: it is not drained, and its member goes as it is
-	NoDrain bool   `json:"noDrain,omitempty"`
-}
-
-// RemoveNode takes another node out of the cluster: whatever of datastore
-// member, node object and record is there goes. Asked again, it goes on.
-func (n Node) RemoveNode(ctx context.Context, o RemoveOptions) error {
-	if n.Record.Role == node.Worker {
-		return &plugin.Error{Reason: plugin.NotPossible, Message: "a worker cannot remove others", Next: "mk remove-node, on a control-plane node"}
-	}
-	if o.Name == n.Record.Name {
-		return &plugin.Error{Reason: plugin.NotPossible, Message: o.Name + " is this node", Next: "mk leave"}
-	}
-	r, err := n.Journal.Begin(ctx, "remove-node", o)
-	if err != nil {
-		return err
-	}
-	return r.End(ctx, n.removeNode(ctx, r, o))
-}
-
-func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions) error {
-	store, err := n.Store()
-	if err != nil {
-		return err
-	}
-	m, err := store.Get(ctx, o.Name)
-	if err != nil {
-		return err
-	}
-	members, err := n.DatastoreMembers(ctx)
-	if err != nil {
-		return err
-	}
-	object, err := store.Client.Node(ctx, o.Name)
-	if err != nil && !kube.NotFound(err) {
-		return err
-	}
-	known := slices.ContainsFunc(members, func(d clustering.Member) bool { return d.Name == o.Name })
-	if m == nil && !known && err != nil {
-		if len(r.Record.Steps) > 0 {
-			return nil // gone, and only the end of this operation was not noted
-		}
-		return n.unknown(ctx, o.Name)
-	}
-	if err == nil && !object.Ready && !o.Force {
-		return &plugin.Error{Reason: plugin.NotPossible, Message: o.Name + " does not answer: its pods cannot be moved", Next: "mk remove-node " + o.Name + " --force"}
-	}
-	if err == nil && !o.Force && !o.NoDrain {
-		err := r.Step(ctx, "drain "+o.Name, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, drainLimit)
-			defer cancel()
-			return n.drained(ctx, store.Client, o.Name)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if known || (m != nil && m.Role == plugin.RoleControlPlane) {
-		if err := r.Step(ctx, "save the datastore", func(ctx context.Context) error {
-			n.save(ctx, "remove-node")
-			return nil
-		}); err != nil {
-			return err
-		}
-		if err := r.Step(ctx, "take "+o.Name+" out of the datastore", func(ctx context.Context) error { return n.removeMember(ctx, r, o, m, members) }); err != nil {
-			return err
-		}
-	}
-	return r.Step(ctx, "remove the object and rights of "+o.Name, func(ctx context.Context) error {
-		err := n.ForgetNode(ctx, o.Name)
-		if err == nil && m != nil {
-			n.tellRemoved(ctx, m)
-		}
-		return err
-	})
-}
-
-func (n Node) removeMember(ctx context.Context, r *operation.Run, o RemoveOptions, m *cluster.Member, members []clustering.Member) error {
-	c, who, facts, err := n.Strategy(ctx)
-	if err != nil {
-		return err
-	}
-	target := plugin.Node{Name: o.Name, Role: plugin.RoleControlPlane, Cluster: facts.Cluster}
-	if m != nil {
-		target.Address, target.Addresses = m.Address, m.Addresses
-	}
-	return r.Ask(ctx, "remove "+o.Name, who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
-		return c.Remove(ctx, clustering.RemoveRequest{Call: call, Node: facts, Target: target, Members: members, Force: o.Force})
-	}, nil)
 }
 
 // LetGo does for a member that leaves what it cannot do itself: its object and
@@ -421,29 +368,13 @@ func (n Node) speaker(ctx context.Context, who Caller, in peer.Leave) (cluster.M
 	return store, err
 }
 
-// tellRemoved has a node that may be alive look whether it is a member. Who
-// does not hear it finds out when its agent starts.
-func (n Node) tellRemoved(ctx context.Context, m *cluster.Member) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := n.AskAgents(ctx, []string{m.Agent()}, peer.RemovedPath, peer.Leave{Node: m.Name}, nil); err != nil {
-		n.detail(fmt.Sprintf("%s was not told: %v", m.Name, err))
-	}
-}
-
-// save takes a snapshot before a member goes. What the others hold is no less
-// than before, so one that cannot be taken is no reason to stop.
-func (n Node) save(ctx context.Context, why string) {
-	if _, err := recovery.Of(n.Node).Save(ctx, recovery.SaveOptions{Why: why}); err != nil {
-		n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
-	}
-}
-
 // saveElsewhere has a node that stays take a snapshot: none stays on this one.
-func (n Node) saveElsewhere(ctx context.Context) {
+// What they hold is no less than before: that none can be taken is no error.
+func (n Node) saveElsewhere(ctx context.Context) error {
 	if err := n.askAny(ctx, peer.SavePath, peer.Leave{Node: n.Record.Name}); err != nil {
 		n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
 	}
+	return nil
 }
 
 // saveAgain is how old a snapshot may be that serves for another node, too.

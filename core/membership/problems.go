@@ -1,9 +1,12 @@
 package membership
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -70,6 +73,35 @@ func (e *PortsError) Error() string {
 
 // Is makes it findable by its reason.
 func (e *PortsError) Is(target error) bool { return target == NotReached }
+
+// SilentError says at which step the nodes that were asked did not answer.
+type SilentError struct {
+	Step string
+	Open bool // the operation stands open: the same verb goes on with it
+	Err  error
+}
+
+// silent is err, as a *SilentError where a node did not answer.
+func silent(err error, step string) error {
+	if _, known := errors.AsType[*SilentError](err); known || !errors.Is(err, peer.Unreachable) {
+		return err
+	}
+	return &SilentError{Step: step, Err: err}
+}
+
+// Error says who, and at which step.
+func (e *SilentError) Error() string { return fmt.Sprintf("%v (at the step %q)", e.Err, e.Step) }
+
+// Unwrap is what each of them was asked, and why that failed.
+func (e *SilentError) Unwrap() error { return e.Err }
+
+// ended says in an error of an operation that has ended whether it stands open.
+func ended(err error, rec *operation.Record) error {
+	if e, ok := errors.AsType[*SilentError](err); ok {
+		e.Open = rec.State == operation.Open
+	}
+	return err
+}
 
 func errMember() error {
 	return &plugin.Error{Reason: IsMember, Message: "this node belongs to a cluster already",

@@ -348,11 +348,20 @@ func (r *Run) Passes(ctx context.Context, p plugin.Plugin, question string, step
 	}
 	for _, s := range d.Steps {
 		if s.Question == question && s.Name == step.Name && !s.Revocable {
-			r.Record.Forward = true
-			return saveRecord(r.root, r.Record)
+			return r.GoForward()
 		}
 	}
 	return nil
+}
+
+// GoForward notes that what was done cannot be taken back: an error leaves the
+// operation open, and only the same verb goes on with it.
+func (r *Run) GoForward() error {
+	if r.Record.Forward {
+		return nil
+	}
+	r.Record.Forward = true
+	return saveRecord(r.root, r.Record)
 }
 
 // Wait waits until a plugin wants to be asked again.

@@ -45,6 +45,10 @@ const (
 	mostAfter = 10 * time.Second
 	// maxAnswerLine bounds a line of an answer that comes as lines.
 	maxAnswerLine = 512 << 10
+	// A server that works on something answers a ping all the same; one whose
+	// process hangs does not, and is found out long before callLimit.
+	pingAfter = 10 * time.Second
+	pingLimit = 5 * time.Second
 )
 
 // Reasons that only this package's errors have.
@@ -107,6 +111,7 @@ func New(address string, o Options) *Client {
 		Transport: &http.Transport{
 			DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: !o.Once, DisableKeepAlives: o.Once,
 			MaxIdleConns: 2, IdleConnTimeout: time.Minute,
+			HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingLimit},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("an agent redirects nobody") },
 	}}
@@ -211,6 +216,9 @@ func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
 		select {
 		case <-time.After(after):
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return nil, fmt.Errorf("ask %s: %w", c.base+r.Path, context.Cause(ctx))
+			}
 			return a, err
 		}
 	}
@@ -250,7 +258,7 @@ func (c *Client) once(ctx context.Context, r Request) (*Answer, error) {
 		if wrong, ok := errors.AsType[*WrongServerError](err); ok {
 			return nil, wrong
 		}
-		if errors.Is(err, context.Canceled) || ctx.Err() != nil {
+		if errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.Canceled) {
 			return nil, fmt.Errorf("ask %s: %w", c.base+r.Path, context.Cause(ctx))
 		}
 		return nil, &plugin.Error{Reason: Unreachable, Message: fmt.Sprintf("%s does not answer: %v", c.base, cause(err))}

@@ -1,8 +1,10 @@
 package peer
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -198,5 +200,76 @@ func TestWhoIsBusyIsAskedAgain(t *testing.T) {
 	after = ""
 	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); !errors.Is(err, Busy) || asked != 3 {
 		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// A process that hangs while it is asked is found out by its silence, and not by
+// the time that an answer may take.
+func TestAServerThatHangsIsFoundOut(t *testing.T) {
+	t.Parallel()
+	asked, over := make(chan struct{}), make(chan struct{})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(asked); <-over }))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(over) })
+	frozen := make(chan struct{})
+	c := New(strings.TrimPrefix(s.URL, "https://"), Options{Fingerprint: Fingerprint(s.Certificate()),
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			return freezes{conn, frozen}, err
+		}})
+	defer c.Close()
+	transport, ok := c.http.Transport.(*http.Transport)
+	if !ok {
+		t.Fatalf("%T", c.http.Transport)
+	}
+	transport.HTTP2.SendPingTimeout, transport.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
+	go func() { <-asked; close(frozen) }()
+	began := time.Now()
+	if err := c.Call(t.Context(), BeginPath, Begin{}, nil); !errors.Is(err, Unreachable) || time.Since(began) > callLimit/2 {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+}
+
+// freezes is a connection of whose other end nothing comes any more.
+type freezes struct {
+	net.Conn
+
+	frozen chan struct{}
+}
+
+// Read waits for the end of the connection once it is frozen.
+func (f freezes) Read(b []byte) (int, error) {
+	for {
+		n, err := f.Conn.Read(b)
+		select {
+		case <-f.frozen:
+			if err == nil {
+				continue // it is lost
+			}
+		default:
+		}
+		return n, err
+	}
+}
+
+// Whoever waits for an answer until its own time is over hears who did not give it.
+func TestATimeThatIsOverNamesWhoIsSilent(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	address, fingerprint := agent(t, func(http.ResponseWriter, *http.Request) { <-over })
+	t.Cleanup(func() { close(over) })
+	c := New(address, Options{Fingerprint: fingerprint, Patience: time.Minute})
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := c.Call(ctx, BeginPath, Begin{}, nil); !errors.Is(err, Unreachable) || !strings.Contains(err.Error(), address) {
+		t.Error(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if err := c.Call(ctx, BeginPath, Begin{}, nil); !errors.Is(err, context.Canceled) || errors.Is(err, Unreachable) {
+		t.Errorf("one who was told to stop: %v", err)
 	}
 }
