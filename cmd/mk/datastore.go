@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,19 +58,23 @@ func (s *session) datastoreVerbs() *cli.Command {
 }
 
 func (s *session) datastoreStatus(c *cli.Context) error {
-	return s.withDatastore(c, func(st *datastore.Status) error {
-		return s.show(st, func(w io.Writer) error { return printDatastore(w, st) })
+	return s.withDatastore(c, func(st *datastore.Status, without []string) error {
+		doc := struct {
+			*datastore.Status
+			NoVote []string `json:"noVote"` // control-plane nodes that hold no part of it
+		}{st, without}
+		return s.show(doc, func(w io.Writer) error { return errors.Join(printDatastore(w, st), printWithout(w, without)) })
 	})
 }
 
 func (s *session) datastoreMembers(c *cli.Context) error {
-	return s.withDatastore(c, func(st *datastore.Status) error {
-		return s.show(st.Members, func(w io.Writer) error { return printMembers(w, st.Members) })
+	return s.withDatastore(c, func(st *datastore.Status, without []string) error {
+		return s.show(st.Members, func(w io.Writer) error { return errors.Join(printMembers(w, st.Members), printWithout(w, without)) })
 	})
 }
 
 // withDatastore shows a status; one without a quorum is shown, and is a problem.
-func (s *session) withDatastore(c *cli.Context, show func(*datastore.Status) error) error {
+func (s *session) withDatastore(c *cli.Context, show func(st *datastore.Status, without []string) error) error {
 	ctx, cancel := s.bounded(c)
 	defer cancel()
 	return s.open("datastore", func(n *operation.Node) error {
@@ -81,8 +86,35 @@ func (s *session) withDatastore(c *cli.Context, show func(*datastore.Status) err
 		if need := st.Need(); need != nil && s.documents() {
 			return need
 		}
-		return errors.Join(show(st), st.Need())
+		return errors.Join(show(st, withoutVote(ctx, n)), st.Need())
 	})
+}
+
+// withoutVote names the control-plane nodes without a member of the datastore.
+// Without an API server nobody knows them, and the datastore has to be shown
+// then, above all.
+func withoutVote(ctx context.Context, n *operation.Node) []string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	names := []string{}
+	all, err := n.Members(ctx)
+	if err != nil {
+		return names
+	}
+	for _, m := range all {
+		if m.NoVote {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+func printWithout(w io.Writer, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "no vote: %s (API servers that use the members above)\n", strings.Join(names, ", "))
+	return err
 }
 
 func readDatastore(ctx context.Context, n *operation.Node) (_ *datastore.Status, err error) {

@@ -142,7 +142,7 @@ func (s *session) renewJoin(c *cli.Context, o membership.JoinOptions) error {
 	}
 	ctx, cancel := s.bounded(c)
 	defer cancel()
-	return s.open("join", func(n *operation.Node) error {
+	return nothingToRenew(s.open("join", func(n *operation.Node) error {
 		if s.global.dryRun {
 			return s.showPlan(&operation.Plan{Then: membership.RenewSteps()})
 		}
@@ -150,7 +150,18 @@ func (s *session) renewJoin(c *cli.Context, o membership.JoinOptions) error {
 			return cannotJoin(err, "")
 		}
 		return s.showJoined(n, "is back as")
-	})
+	}))
+}
+
+// nothingToRenew says of a machine without a node of mk that it has nothing to
+// renew: a worker of MicroK8s, which joined with its own program, above all.
+func nothingToRenew(err error) error {
+	if !errors.Is(err, operation.ErrNoNode) {
+		return err
+	}
+	return &problem{Reason: "NO_NODE", Message: "cannot renew: mk runs no node on this machine", exit: exitFailed, state: unchanged, err: err,
+		Why:  "a node of MicroK8s that joined a cluster of mk keeps its own certificates, and mk has none of them",
+		Next: []string{"on a node of MicroK8s: microk8s leave, then microk8s join with a new string", "on a machine that is to join: the same without --renew"}}
 }
 
 func (s *session) showJoined(n *operation.Node, how string) error {

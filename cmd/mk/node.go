@@ -83,7 +83,8 @@ type shownNode struct {
 	Created time.Time `json:"created"`
 
 	// By mk's own records, and what the node's agent says.
-	State      string            `json:"state,omitempty"` // joining, joined
+	State      string            `json:"state,omitempty"`  // joining, joined
+	NoVote     bool              `json:"noVote,omitempty"` // it holds no part of the datastore
 	Versions   map[string]string `json:"versions,omitempty"`
 	Generation int               `json:"generation"` // of what the cluster wants, applied
 	Error      string            `json:"error,omitempty"`
@@ -109,13 +110,22 @@ func addRecords(ctx context.Context, n *operation.Node, shown []shownNode) ([]sh
 			shown, i = append(shown, shownNode{Name: m.Name, Reason: "it is no node of Kubernetes", Address: m.Address, Created: m.Joined}), len(shown)
 		}
 		shown[i].State, shown[i].Versions = string(m.State), m.Versions
-		shown[i].Roles = []string{m.Role}
+		shown[i].Roles, shown[i].NoVote = []string{m.Role}, m.NoVote
 		if r := reports[m.Name]; r != nil {
 			shown[i].Versions, shown[i].Generation, shown[i].Error = r.Versions, r.Generation, r.Error
 			shown[i].Drift, shown[i].Plugins, shown[i].Seen = r.Drift, r.Plugins, r.At
 		}
 	}
 	return shown, nil
+}
+
+// rolesText says what a node is for, and that it has no vote in the datastore.
+func rolesText(x shownNode) string {
+	roles := x.Roles
+	if x.NoVote {
+		roles = append(slices.Clip(roles), "no vote")
+	}
+	return word(strings.Join(roles, ", "), "-")
 }
 
 // driftText says in few words how a node is not as the cluster wants it.
@@ -157,7 +167,7 @@ func printNodes(w io.Writer, all []shownNode) error {
 		if !x.Seen.IsZero() {
 			seen = ago(x.Seen)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, ready, word(strings.Join(x.Roles, ","), "-"), word(x.Address, "-"), word(x.Version, "-"),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, ready, rolesText(x), word(x.Address, "-"), word(x.Version, "-"),
 			word(x.Versions["mk"], "-"), driftText(x), seen)
 	}
 	if err := t.Flush(); err != nil {

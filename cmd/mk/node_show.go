@@ -22,7 +22,6 @@ type shownView struct {
 	Joined    time.Time         `json:"joined,omitzero"`
 	Labels    map[string]string `json:"labels"`
 	Taints    []string          `json:"taints"`
-	NoVote    bool              `json:"noVote,omitempty"` // it holds no part of the datastore
 }
 
 // nodeShow shows one node.
@@ -63,10 +62,7 @@ func printView(w io.Writer, v *shownView) error {
 	if !v.Ready {
 		ready = "no: " + word(v.Reason, "not known why")
 	}
-	if v.NoVote {
-		v.Roles = append(v.Roles, "no vote")
-	}
-	fmt.Fprintf(w, "node       %s\nready      %s\nrole       %s\naddresses  %s\n", v.Name, ready, word(strings.Join(v.Roles, ","), "-"), strings.Join(v.Addresses, ", "))
+	fmt.Fprintf(w, "node       %s\nready      %s\nrole       %s\naddresses  %s\n", v.Name, ready, rolesText(v.shownNode), strings.Join(v.Addresses, ", "))
 	fmt.Fprintf(w, "kubelet    %s\nmk         %s\n", v.Version, word(v.Versions["mk"], "not known"))
 	if !v.Joined.IsZero() {
 		fmt.Fprintf(w, "joined     %s\n", v.Joined.Local().Format(time.DateTime))

@@ -150,10 +150,8 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	if err != nil {
 		return nil, err
 	}
-	if m == nil || m.State != cluster.Joined || m.Role != plugin.RoleWorker || m.ID != r.NodeID || who.Key == "" || !slices.Contains(m.Keys, who.Key) ||
-		!node.ValidID(r.Operation) {
-		return nil, &plugin.Error{Reason: NotPermitted, Message: "this machine is not the worker of that name: it was removed, or another one has its name",
-			Next: "mk leave --force; then join as a new node"}
+	if err := renewable(m, who, r); err != nil {
+		return nil, err
 	}
 	t, _, err := n.Plugins.Tokens(ctx)
 	if err != nil {
@@ -193,6 +191,21 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	}
 	out.Signed = *signed
 	return out, t.Commit(ctx, plugin.Call{OperationID: r.Operation + "/commit"}, m.Reservation)
+}
+
+// renewable refuses whoever is not the worker of a record, and a worker that
+// mk does not run.
+func renewable(m *cluster.Member, who Caller, r peer.Renew) error {
+	if m == nil || m.State != cluster.Joined || m.Role != plugin.RoleWorker || m.ID != r.NodeID || who.Key == "" || !slices.Contains(m.Keys, who.Key) ||
+		!node.ValidID(r.Operation) {
+		return &plugin.Error{Reason: NotPermitted, Message: "this machine is not the worker of that name: it was removed, or another one has its name",
+			Next: "mk leave --force; then join as a new node"}
+	}
+	if m.Guest != nil {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: m.Name + " is a node of MicroK8s: mk renews what mk runs, and its certificates are its own affair",
+			Next: "there: microk8s leave; here: mk remove-node " + m.Name + ", mk add-node --worker; there: microk8s join, with that string"}
+	}
+	return nil
 }
 
 // checkSkew refuses who has another time.

@@ -73,7 +73,7 @@ func (n *Node) writeMember(ctx context.Context) error {
 		m = &cluster.Member{Name: n.Record.Name, Joined: n.Now().UTC()}
 	}
 	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = n.Record.ID, string(n.Record.Role), n.Record.Address, n.Record.Addresses, n.AgentPort()
-	m.State, m.Seen = cluster.Joined, n.Now().UTC()
+	m.State, m.Seen, m.NoVote = cluster.Joined, n.Now().UTC(), n.Record.NoVote
 	m.Versions = map[string]string{"mk": n.Version, "kubernetes": KubernetesVersion}
 	if err := store.Put(ctx, m); err != nil {
 		return err

@@ -65,6 +65,10 @@ func (n Node) controlPlane(what string) error {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node is a worker: it holds no part of the datastore",
 			Next: what + ", on a control-plane node"}
 	}
+	if n.Record.NoVote {
+		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node holds no part of the datastore: it has no vote",
+			Next: what + ", on a node that votes; where none is left, keep a snapshot elsewhere, then: mk reset --all, and mk datastore snapshot restore FILE"}
+	}
 	return nil
 }
 

@@ -24,22 +24,6 @@ func sixth(machines ...*machine) {
 	}
 }
 
-// byName looks at a join through a name that only this command knows.
-func byName(t *testing.T, m *machine, server, s string) {
-	t.Helper()
-	hosts := filepath.Join(t.TempDir(), "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"+server+" first.example\n"), 0o644); err != nil { //nolint:gosec // host names
-		t.Fatal(err)
-	}
-	named := "first.example" + s[strings.IndexByte(s, ':'):]
-	out := m.run("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/hosts && exec "$2" --dry-run join "$3"`, "sh", hosts, filepath.Join(m.Out, "bin/mk"), named)
-	for _, want := range []string{"admission  ", "ports here", "reached by n1"} {
-		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.TrimSpace(want)) {
-			t.Errorf("mk --dry-run join through a name says nothing of %q:\n%s", want, out)
-		}
-	}
-}
-
 // inTheWay is what a preflight finds before anything is written: a closed port,
 // a small link, a disk that is full, a token that has ended or was cut off.
 func inTheWay(t *testing.T, server, m *machine, words []string) {
@@ -235,17 +219,31 @@ func ended(t *testing.T, pair string) {
 // withoutVote joins a control-plane node that holds no part of the datastore:
 // its API server writes to the others' all the same.
 func withoutVote(t *testing.T, server, m *machine, name string) {
+	before := strings.Count(server.kubectl("get", "nodes", "--no-headers"), "\n")
 	comesBack(t, server, m, name, "--no-vote")
 	if out := server.run("mk", "datastore", "members"); strings.Contains(out, m.Address+":") || !strings.Contains(out, server.Address+":") {
 		t.Errorf("members of the datastore:\n%s", out)
 	}
-	if out := m.run("mk", "node", "show", name); !strings.Contains(out, "no vote") {
-		t.Errorf("mk node show %s:\n%s", name, out)
+	for _, words := range [][]string{{"node", "show", name}, {"node", "list"}, {"datastore", "status"}, {"datastore", "members"}} {
+		if out := m.run("mk", words...); !strings.Contains(out, "no vote") || !strings.Contains(out, name) {
+			t.Errorf("mk %s does not say that %s has no vote:\n%s", strings.Join(words, " "), name, out)
+		}
+	}
+	if _, err := m.try(time.Minute, "mk", "datastore", "recover", "--yes"); err == nil || !strings.Contains(err.Error(), "no vote") {
+		t.Errorf("recover where there are no data: %v", err)
 	}
 	m.kubectl("create", "configmap", "from-"+name)
 	server.kubectl("get", "configmap", "from-"+name)
 	if _, err := os.Lstat(filepath.Join(m.Root, "var/kubernetes/backend/etcd")); err == nil {
 		t.Errorf("%s has a datastore of its own", name)
 	}
-	m.run("mk", "datastore", "status")
+	// It is needed for nothing: the others go on without it, at once.
+	killEverything(t, m)
+	server.kubectl("create", "configmap", "without-"+name, "--request-timeout=5s")
+	if out := server.run("mk", "datastore", "status"); !strings.Contains(out, "quorum: yes") || !strings.Contains(out, "voters: 2, of which 2 answer") {
+		t.Errorf("the datastore without a node that has no vote:\n%s", out)
+	}
+	m.run("mk", "start")
+	nodesReady(t, server, before)
+	m.kubectl("get", "configmap", "without-"+name)
 }
