@@ -181,8 +181,25 @@ func (l *look) compare(ctx context.Context, client *peer.Client, c peer.Check) e
 	return nil
 }
 
-// connect prepares the way to the server, with a key for this preflight only.
+// connect prepares the way to the server, with a key for this preflight only;
+// or with that of a join that was taken back without the server: the token may
+// still be held for it.
 func (l *look) connect() (*peer.Client, error) {
+	pair, err := l.pair()
+	if err != nil {
+		return nil, err
+	}
+	return peer.New(l.o.Server, peer.Options{Fingerprint: l.o.Fingerprint, Insecure: l.o.SkipVerify, Client: pair}), nil
+}
+
+func (l *look) pair() (*tls.Certificate, error) {
+	kept, err := tls.LoadX509KeyPair(filepath.Join(l.options.Root, joinCert), filepath.Join(l.options.Root, joinKey))
+	if err == nil {
+		return &kept, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read this node's key for the join: %w", err)
+	}
 	key, keyPEM, err := pki.NewKey(pki.ECDSAP256)
 	if err != nil {
 		return nil, err
@@ -195,7 +212,7 @@ func (l *look) connect() (*peer.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a key for the preflight: %w", err)
 	}
-	return peer.New(l.o.Server, peer.Options{Fingerprint: l.o.Fingerprint, Insecure: l.o.SkipVerify, Client: &pair}), nil
+	return &pair, nil
 }
 
 // roundTrip is the quickest of three.

@@ -284,6 +284,9 @@ func (c *Client) once(ctx context.Context, r Request) (*Answer, error) {
 
 // cause drops the URL that net/http puts in front: the message has it.
 func cause(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in time")
+	}
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
