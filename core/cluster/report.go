@@ -126,8 +126,18 @@ func reportOf(node string) kube.Document {
 	}
 }
 
-// Grant lets a node's agent report. The name must be one that a node may have.
+// readers is the Role that reads what the cluster wants and who is in it.
+const readers = "mk:nodes"
+
+// reading names the binding of a node to it.
+func reading(node string) string { return readers + ":" + node }
+
+// Grant lets a node's agent read what the cluster wants, and report. The name
+// must be one that a node may have.
 func (s Reports) Grant(ctx context.Context, node string) error {
+	if err := s.Client.GrantRole(ctx, kube.SystemNamespace, readers, reading(node), Identity(node)); err != nil {
+		return err
+	}
 	return s.Client.GrantDocument(ctx, reportOf(node), Identity(node))
 }
 
@@ -138,12 +148,13 @@ func GrantRefs(node string) []kube.Ref {
 		{Version: "v1", Kind: "ConfigMap", Namespace: kube.SystemNamespace, Name: reportPrefix + node},
 		{Group: rbac, Version: "v1", Kind: "Role", Namespace: kube.SystemNamespace, Name: Identity(node)},
 		{Group: rbac, Version: "v1", Kind: "RoleBinding", Namespace: kube.SystemNamespace, Name: Identity(node)},
+		{Group: rbac, Version: "v1", Kind: "RoleBinding", Namespace: kube.SystemNamespace, Name: reading(node)},
 	}
 }
 
-// Revoke takes the right and the report away; what is gone is no error.
+// Revoke takes the rights and the report away; what is gone is no error.
 func (s Reports) Revoke(ctx context.Context, node string) error {
-	return s.Client.RevokeDocument(ctx, reportOf(node), Identity(node))
+	return errors.Join(s.Client.RevokeRole(ctx, kube.SystemNamespace, reading(node)), s.Client.RevokeDocument(ctx, reportOf(node), Identity(node)))
 }
 
 // Lags are the members that have not applied a generation yet, by name.

@@ -32,6 +32,25 @@ func (c *Client) GrantDocument(ctx context.Context, doc Document, user string) e
 	return nil
 }
 
+// GrantRole gives one user the rights of a Role that is there, by a binding of that name. Done already is no error.
+func (c *Client) GrantRole(ctx context.Context, namespace, role, binding, user string) error {
+	_, err := c.typed.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: binding},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}, metav1.CreateOptions{FieldManager: FieldManager})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("give %s the role %s: %w", user, role, err)
+	}
+	return nil
+}
+
+// RevokeRole takes away what GrantRole gave; what is gone is no error.
+func (c *Client) RevokeRole(ctx context.Context, namespace, binding string) error {
+	if err := c.typed.RbacV1().RoleBindings(namespace).Delete(ctx, binding, metav1.DeleteOptions{}); err != nil && !NotFound(err) {
+		return fmt.Errorf("take the role of %s away: %w", binding, err)
+	}
+	return nil
+}
+
 // RevokeDocument takes away what GrantDocument made; what is gone is no error.
 func (c *Client) RevokeDocument(ctx context.Context, doc Document, user string) error {
 	var errs []error

@@ -315,6 +315,9 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 			return err
 		}
 	}
+	if err := (cluster.Reports{Client: store.Client}).Revoke(ctx, m.Name); err != nil {
+		return err
+	}
 	if m.Server == n.Record.Name && m.Reservation != "" {
 		t, _, err := n.Plugins.Tokens(ctx)
 		if err != nil {

@@ -151,8 +151,9 @@ func Profiles() []Profile {
 			MaxLife: oneYear, Folder: c, File: "apiserver-kubelet-client"},
 		{Name: NodeAgent, Authority: k, CommonName: "mk:node:{node}", Groups: []string{"mk:nodes"}, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "node-agent"},
-		// The pod network's own identity: a kubelet's may not list the other nodes.
-		{Name: Flanneld, Authority: k, CommonName: "mk:flanneld", Client: true, Names: NoNames,
+		// The pod network's own identity: a kubelet's may not list the other nodes. It names the node, whose status
+		// alone it may change.
+		{Name: Flanneld, Authority: k, CommonName: "mk:flanneld:{node}", Groups: []string{"mk:flanneld"}, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "flanneld"},
 		// One fixed common name, so that etcd can be told to take nobody else as a peer.
 		{Name: DatastoreMember, Authority: Datastore, CommonName: "mk:datastore", Server: true, Client: true, Names: NodeNames,
