@@ -111,11 +111,14 @@ func (n Node) apiserver() []Option {
 }
 
 // datastore is this node's own member, or where others serve clients.
+// OwnDatastore is where an API server finds its node's member of the datastore.
+const OwnDatastore = "https://127.0.0.1:12379"
+
 func (n Node) datastore() string {
 	if n.Record.NoVote && len(n.Datastore) > 0 {
 		return strings.Join(n.Datastore, ",")
 	}
-	return "https://127.0.0.1:12379"
+	return OwnDatastore
 }
 
 func (n Node) controllerManager() []Option {

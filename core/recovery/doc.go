@@ -65,6 +65,15 @@ func (n Node) controlPlane(what string) error {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node is a worker: it holds no part of the datastore",
 			Next: what + ", on a control-plane node"}
 	}
+	return nil
+}
+
+// voter refuses, on a node that holds no part of the datastore, what puts
+// another one in its place.
+func (n Node) voter(what string) error {
+	if err := n.controlPlane(what); err != nil {
+		return err
+	}
 	if n.Record.NoVote {
 		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node holds no part of the datastore: it has no vote",
 			Next: what + ", on a node that votes; where none is left, keep a snapshot elsewhere, then: mk reset --all, and mk datastore snapshot restore FILE"}

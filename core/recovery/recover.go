@@ -32,7 +32,7 @@ type Prospect struct {
 // Consider says what a recovery from this node's data would do. It refuses
 // while a majority of the members may be alive. It changes nothing.
 func (n Node) Consider(ctx context.Context) (*Prospect, error) {
-	if err := errors.Join(n.controlPlane("mk datastore recover"), n.Outdated()); err != nil {
+	if err := errors.Join(n.voter("mk datastore recover"), n.Outdated()); err != nil {
 		return nil, err
 	}
 	members, err := n.members(ctx)

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/sdk/plugin"
 )
 
 func TestJudge(t *testing.T) {
@@ -171,5 +173,47 @@ func TestSweepLeavesWhatIsYoung(t *testing.T) {
 	}
 	if _, err := n.Root.Lstat(folder + "/.work-a"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("work that was killed stays: %v", err)
+	}
+}
+
+// Where there are no data there is nothing to recover from, and no datastore to
+// restore into: it says so before it looks for anything, and names the way out.
+func TestANodeWithoutAVoteRecoversNothing(t *testing.T) {
+	t.Parallel()
+	n := stand(t)
+	n.Journal = &operation.Journal{Root: n.Root}
+	n.Record.ClusterID, n.Record.NoVote = "c", true
+	_, considered := n.Consider(t.Context())
+	for name, err := range map[string]error{
+		"consider": considered, "recover": n.Recover(t.Context()), "restore": n.Restore(t.Context(), RestoreOptions{File: "x"}),
+	} {
+		e, ok := errors.AsType[*plugin.Error](err)
+		if !ok || e.Reason != plugin.NotPossible || !strings.Contains(e.Message, "no vote") || !strings.Contains(e.Next, "mk datastore snapshot restore FILE") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if all, err := operation.Records(n.Root); err != nil || len(all) != 0 {
+		t.Errorf("%d operations were begun, %v", len(all), err)
+	}
+}
+
+// A snapshot of a node without a vote makes one that has the only member.
+func TestASnapshotOfANodeWithoutAVote(t *testing.T) {
+	t.Parallel()
+	for noVote, want := range map[bool]string{true: "--etcd-servers=https://127.0.0.1:12379\n", false: "--etcd-servers=https://10.0.0.4:12379,https://10.0.0.5:12379\n"} {
+		n := stand(t)
+		err := n.Root.MkdirAll(unpacked+"/args", privateFolder())
+		if err == nil {
+			err = n.Root.WriteFile(unpacked+"/args/kube-apiserver", []byte("--etcd-servers=https://10.0.0.4:12379,https://10.0.0.5:12379\n"), private())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.copyArgs("args/kube-apiserver", "", node.Record{NoVote: noVote, Address: n.Record.Address}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := n.Root.ReadFile("args/kube-apiserver"); err != nil || string(got) != want {
+			t.Errorf("no vote %v: %q, %v", noVote, got, err)
+		}
 	}
 }

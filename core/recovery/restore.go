@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/args"
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/snapshot"
@@ -57,7 +58,7 @@ func (n Node) Restore(ctx context.Context, o RestoreOptions) error {
 	}
 	empty := n.Record == nil || n.Record.ClusterID == ""
 	if !empty && open == nil {
-		if err := errors.Join(n.controlPlane("mk datastore snapshot restore"), n.Outdated()); err != nil {
+		if err := errors.Join(n.voter("mk datastore snapshot restore"), n.Outdated()); err != nil {
 			return err
 		}
 	}
@@ -267,7 +268,8 @@ func (n Node) takeOver(ctx context.Context, o RestoreOptions) error {
 	if err != nil {
 		return err
 	}
-	was := rec.Address
+	was := *rec
+	rec.NoVote = false // it holds the only member there is
 	rec.ClusterID, rec.Stopped, rec.StoppedAt = "", false, time.Time{}
 	n.SetRecord(rec)
 	if err := n.Identify(ctx, operation.StartOptions{Name: o.Name, Address: o.Address}); err != nil {
@@ -309,8 +311,8 @@ func (n Node) copyBack(name string, p node.Perm) error {
 }
 
 // copyArgs takes an args file over, with this node's folder and address where
-// the old one's stood.
-func (n Node) copyArgs(name, oldRoot, oldAddress string) error {
+// the old one's stood, and its own datastore where that had none.
+func (n Node) copyArgs(name, oldRoot string, was node.Record) error {
 	text, err := n.Root.ReadFile(unpacked + "/" + name)
 	if err != nil {
 		return err
@@ -319,12 +321,17 @@ func (n Node) copyArgs(name, oldRoot, oldAddress string) error {
 	if oldRoot != "" && oldRoot != n.Root.Dir() {
 		out = strings.ReplaceAll(out, oldRoot+"/", n.Root.Dir()+"/")
 	}
-	if oldAddress != n.Record.Address {
-		out = replaceAddress(out, oldAddress, n.Record.Address)
+	if was.Address != n.Record.Address {
+		out = replaceAddress(out, was.Address, n.Record.Address)
 	}
 	service := strings.TrimPrefix(name, "args/")
 	if slices.Contains(args.Services(), service) {
-		if _, err := args.Parse([]byte(out)); err != nil {
+		file, err := args.Parse([]byte(out))
+		if err == nil && was.NoVote && service == "kube-apiserver" {
+			err = file.Set("etcd-servers", defaults.OwnDatastore)
+			out = string(file.Bytes())
+		}
+		if err != nil {
 			return fmt.Errorf("the snapshot's %s: %w", name, err)
 		}
 	}
