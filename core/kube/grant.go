@@ -34,9 +34,9 @@ func (c *Client) GrantDocument(ctx context.Context, doc Document, user string) e
 
 // GrantRole gives one user the rights of a Role that is there, by a binding of that name. Done already is no error.
 func (c *Client) GrantRole(ctx context.Context, namespace, role, binding, user string) error {
-	_, err := c.typed.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: binding},
+	_, err := c.typed.roleBindings(namespace).create(ctx, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: binding},
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role},
-		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}, metav1.CreateOptions{FieldManager: FieldManager})
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("give %s the role %s: %w", user, role, err)
 	}
@@ -45,7 +45,7 @@ func (c *Client) GrantRole(ctx context.Context, namespace, role, binding, user s
 
 // RevokeRole takes away what GrantRole gave; what is gone is no error.
 func (c *Client) RevokeRole(ctx context.Context, namespace, binding string) error {
-	if err := c.typed.RbacV1().RoleBindings(namespace).Delete(ctx, binding, metav1.DeleteOptions{}); err != nil && !NotFound(err) {
+	if err := c.typed.roleBindings(namespace).delete(ctx, binding, metav1.DeleteOptions{}); err != nil && !NotFound(err) {
 		return fmt.Errorf("take the role of %s away: %w", binding, err)
 	}
 	return nil

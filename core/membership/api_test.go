@@ -2,11 +2,14 @@ package membership
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -152,7 +155,25 @@ func serving(t *testing.T) (Node, *objects) {
 	if err := root.WriteFile("credentials/client.config", []byte(config), node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {
 		t.Fatal(err)
 	}
-	n := &operation.Node{Root: root, Record: node.NewRecord("n1", at)}
-	n.Now = func() time.Time { return at }
+	mk := filepath.Join(t.TempDir(), "bin/mk")
+	err = errors.Join(os.Mkdir(filepath.Dir(mk), 0o700), os.WriteFile(mk, nil, 0o600), root.SaveRecord(node.NewRecord("n1", at)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := operation.OpenNode(operation.Options{Root: root.Dir(), Executable: mk, Now: func() time.Time { return at },
+		Env: func(string) string { return "" }, Progress: quiet{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
 	return Of(n), api
 }
+
+// quiet is told and says nothing.
+type quiet struct{}
+
+func (quiet) Begin(string) {}
+
+func (quiet) Detail(string) {}
+
+func (quiet) End(string, time.Duration, error) {}

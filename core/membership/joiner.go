@@ -164,8 +164,16 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 		return err
 	}
 	m.Certified = true
-	if err := store.Put(ctx, m); err != nil || !m.Barred {
+	if err := store.Put(ctx, m); err != nil {
 		return err
+	}
+	if m.Guest == nil { // its agent reads what the cluster wants as soon as it runs
+		if err := (cluster.Reports{Client: store.Client}).Grant(ctx, m.Name); err != nil {
+			return err
+		}
+	}
+	if !m.Barred {
+		return nil
 	}
 	if err := n.Unbar(ctx, store, m.Name); err != nil {
 		return err
@@ -314,9 +322,9 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 		if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
 			return err
 		}
-	}
-	if err := (cluster.Reports{Client: store.Client}).Revoke(ctx, m.Name); err != nil {
-		return err
+		if err := (cluster.Reports{Client: store.Client}).Revoke(ctx, m.Name); err != nil {
+			return err
+		}
 	}
 	if m.Server == n.Record.Name && m.Reservation != "" {
 		t, _, err := n.Plugins.Tokens(ctx)

@@ -81,10 +81,6 @@ func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Be
 		begun, err = n.admit(ctx, store, who, b, held)
 	}
 	if err == nil && begun.NotYet == nil {
-		// Its agent reads what the cluster wants as soon as it runs.
-		err = cluster.Reports{Client: store.Client}.Grant(ctx, b.Name)
-	}
-	if err == nil && begun.NotYet == nil {
 		claim.Call.OperationID, claim.Lease = b.Operation+"/hold", tokenLease
 		held, err = t.Reserve(ctx, claim)
 	}
