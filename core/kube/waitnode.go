@@ -40,6 +40,24 @@ func (c *Client) WaitNode(ctx context.Context, name string, progress func(string
 	return nil
 }
 
+// WaitRegistered waits until there is an object of the named node, or the context ends. progress is as in WaitNode.
+func (c *Client) WaitRegistered(ctx context.Context, name string, progress func(string)) error {
+	tell := onChange(progress)
+	tell("waiting: node " + name + " has not registered")
+	only := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()}
+	err := follow(ctx, c.typed.nodes().source(only), observer{
+		see: func(set watched, _ []string) (bool, error) {
+			_, ok := set["/"+name]
+			return ok, nil
+		},
+		trouble: func(err error) { tell("waiting for the API server: " + err.Error()) },
+	})
+	if err != nil {
+		return fmt.Errorf("wait for node %s to register: %w", name, err)
+	}
+	return nil
+}
+
 // nodeReadiness says whether a node is ready, and if not, which condition says so, with its reason and message.
 func nodeReadiness(node *corev1.Node) (bool, string) {
 	for _, cond := range node.Status.Conditions {

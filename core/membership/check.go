@@ -60,6 +60,8 @@ func (n Node) CheckJoin(ctx context.Context, who Caller, c peer.Check) (*peer.Ch
 	if err != nil {
 		return nil, n.tokenProblem(ctx, err, c.Token)
 	}
+	// The token is good: what its join asks next starts while the ways are tried.
+	n.Prefetch(ctx, plugin.KindClustering, plugin.KindCerts)
 	checked, err := n.check(ctx, who, c, held)
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()

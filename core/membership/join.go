@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
@@ -307,7 +309,11 @@ func (j *join) member(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return j.r.Apply(ctx, changeset.ChangeSet{Operations: ops})
+		// What starts services needs none of these files: it starts meanwhile.
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return j.n.PrepareServices(ctx) })
+		group.Go(func() error { return j.r.Apply(ctx, changeset.ChangeSet{Operations: ops}) })
+		return group.Wait()
 	}
 	if j.o.NoVote {
 		return j.observe(ctx)

@@ -76,6 +76,7 @@ func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Be
 	if err != nil {
 		return nil, n.tokenProblem(ctx, err, b.Token)
 	}
+	n.Prefetch(ctx, plugin.KindClustering, plugin.KindCerts)
 	var begun *peer.Begun
 	if err = within(b, held); err == nil {
 		begun, err = n.admit(ctx, store, who, b, held)

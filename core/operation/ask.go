@@ -34,3 +34,12 @@ type Plugins interface {
 type prefetcher interface {
 	Prefetch(ctx context.Context, kinds ...string)
 }
+
+// Prefetch starts the active plugins of kinds that are about to be asked, where
+// that can be done, and does not wait for them. They start even if ctx ends,
+// each within its own time; errors come back when they are asked.
+func (n *Node) Prefetch(ctx context.Context, kinds ...string) {
+	if p, ok := n.Plugins.(prefetcher); ok {
+		p.Prefetch(context.WithoutCancel(ctx), kinds...)
+	}
+}

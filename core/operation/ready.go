@@ -86,12 +86,15 @@ func (n *Node) AwaitNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = n.withImages(ctx, func(ctx context.Context) error {
-		if err := c.WaitReady(ctx, n.detail); err != nil {
-			return err
-		}
-		return c.WaitNode(ctx, n.Record.Name, n.detail)
-	})
+	// As in BecomeReady: until the kubelet has registered the processors have
+	// enough to do.
+	err = c.WaitReady(ctx, n.detail)
+	if err == nil {
+		err = c.WaitRegistered(ctx, n.Record.Name, n.detail)
+	}
+	if err == nil {
+		err = n.withImages(ctx, func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
+	}
 	if err != nil {
 		return n.whyNotReady(ctx, err)
 	}

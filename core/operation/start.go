@@ -179,9 +179,7 @@ func (n *Node) Bootstrap(ctx context.Context, r *Run) error {
 	if err := n.Issuer.checkClock(n.Now()); err != nil {
 		return err
 	}
-	if p, ok := n.Plugins.(prefetcher); ok {
-		p.Prefetch(ctx, plugin.KindCerts, plugin.KindClustering)
-	}
+	n.Prefetch(ctx, plugin.KindCerts, plugin.KindClustering)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, name := range certs.Names() {
 		group.Go(func() error {
