@@ -32,6 +32,7 @@ func (s *session) certsVerbs() *cli.Command {
 				), Action: s.checkCerts},
 			{Name: "tree", Usage: "show which authority signed which certificate", Description: "mk certs tree", UsageText: exitsRead, Action: s.certTree},
 			{Name: "renew", Usage: "renew some or all", ArgsUsage: "[CERTIFICATE...]", Description: "sudo mk certs renew\nsudo mk certs renew --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.renewCerts},
+			{Name: "undo", Usage: "go back to those before the last renewal", Description: "sudo mk certs undo", UsageText: exitsUsual, Action: s.undoRenewal},
 		},
 	}
 }

@@ -17,15 +17,48 @@ func (s *session) refreshCerts() *cli.Command {
 		Description: "sudo mk refresh-certs\nsudo mk refresh-certs --cert server.crt", UsageText: exitsUsual,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "cert", Aliases: []string{"e"}, Usage: "only this `CERTIFICATE`"},
+			&cli.BoolFlag{Name: "undo", Aliases: []string{"u"}, Usage: "go back to those before the last renewal"},
 			&cli.BoolFlag{Name: "check", Aliases: []string{"c"}, Usage: "only say when they end"},
 		},
 		Action: s.renewCerts,
 	}
 }
 
+// undoRenewal goes back to the certificates before the last renewal.
+func (s *session) undoRenewal(c *cli.Context) error {
+	if err := s.root("certs undo"); err != nil {
+		return err
+	}
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	return s.open("certs undo", func(n *operation.Node) error {
+		if s.global.dryRun {
+			number, err := n.LastRenewal()
+			if err != nil {
+				return err
+			}
+			return s.showPlan(&operation.Plan{Then: []string{fmt.Sprintf("undo change %d", number)}})
+		}
+		number, err := n.UndoRenewal(ctx)
+		if err != nil {
+			return err
+		}
+		return s.show(map[string]int{"undone": number}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "the certificates are those before change %d\n", number)
+			return err
+		})
+	})
+}
+
 func (s *session) renewCerts(c *cli.Context) error {
 	if c.Bool("check") {
 		return s.listCerts(c)
+	}
+	if c.Bool("undo") {
+		if c.Args().Len() > 0 || c.IsSet("cert") {
+			return usage("--undo takes the last renewal back as a whole")
+		}
+		return s.undoRenewal(c)
 	}
 	if err := s.root(c.Command.Name); err != nil {
 		return err

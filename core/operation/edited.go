@@ -15,6 +15,7 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/kubeconfig"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/pluginsdir"
 )
 
 const mirrors = "args/certs.d"
@@ -65,7 +66,36 @@ func (n *Node) EditedFaults() []error {
 			read(mirrors+"/"+r.Name()+"/hosts.toml", checkHosts)
 		}
 	}
+	for _, err := range n.settingsFaults() {
+		fault(err)
+	}
 	fault(n.checkRequests())
+	return out
+}
+
+// settingsFaults looks at the settings of the active plugins; only root reads
+// them.
+func (n *Node) settingsFaults() []error {
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return []error{err}
+	}
+	var out []error
+	seen := map[string]bool{}
+	for _, a := range lock.Active {
+		entry, ok := lock.Find(a.Digest)
+		if _, err := n.Root.Lstat("plugins/" + pluginsdir.SettingsName(a.Kind, a.Name)); err != nil || !ok || seen[a.Digest] {
+			continue
+		}
+		seen[a.Digest] = true
+		m, err := n.Dir.Manifest(entry)
+		if err == nil {
+			_, err = n.Dir.LoadSettings(m)
+		}
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
+			out = append(out, err)
+		}
+	}
 	return out
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -115,6 +116,14 @@ func TestProxySettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.Close() })
+	// A settings file of a plugin that a person edited: its fault has a line.
+	settings := filepath.Join(c.Root, "plugins/settings/certs-local.json")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(settings), 0o700), os.WriteFile(settings, []byte("{\n  \"lifetime\": \"1y\",\n  \"lifetmie\": 3\n}\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if faults := n.EditedFaults(); len(faults) != 1 || !strings.Contains(faults[0].Error(), settings+":") {
+		t.Errorf("a fault in the settings of certs/local: %v", faults)
+	}
 	if got := n.proxyEnv(); got != nil {
 		t.Errorf("without settings: %q", got)
 	}

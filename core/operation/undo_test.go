@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"mk8s.io/mk/core/change"
 )
@@ -64,5 +66,45 @@ func TestUndoOperation(t *testing.T) {
 	}
 	if err := n.UndoOperation(t.Context(), 1); err == nil {
 		t.Error("the start was undone")
+	}
+	undoRenewal(t, n)
+}
+
+// undoRenewal goes back to the certificates before a renewal, once.
+func undoRenewal(t *testing.T, n *Node) {
+	t.Helper()
+	if _, err := n.UndoRenewal(t.Context()); err == nil {
+		t.Error("a renewal that never was is undone")
+	}
+	file := n.Root.Path("certs", "server.crt")
+	read := func() string {
+		t.Helper()
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	before := read()
+	if _, err := n.Renew(t.Context(), RenewOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if read() == before {
+		t.Fatal("nothing was renewed")
+	}
+	number, err := n.UndoRenewal(t.Context())
+	if err != nil || read() != before {
+		t.Errorf("undone: %d (%v), the certificate before is back: %v", number, err, read() == before)
+	}
+	if _, err := n.UndoRenewal(t.Context()); err == nil {
+		t.Error("it was undone twice")
+	}
+	later := n.Now().AddDate(20, 0, 0)
+	if _, err := n.Renew(t.Context(), RenewOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.Options.Now = func() time.Time { return later }
+	if _, err := n.UndoRenewal(t.Context()); err == nil || !strings.Contains(err.Error(), "has ended") {
+		t.Errorf("back to what has ended: %v", err)
 	}
 }
