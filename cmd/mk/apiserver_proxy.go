@@ -20,6 +20,7 @@ func (s *session) apiserverProxy() *cli.Command {
 			if err := s.root("apiserver-proxy"); err != nil {
 				return err
 			}
+			s.stays()
 			root, err := node.Open(s.global.root, node.Options{})
 			if err != nil {
 				return err

@@ -46,6 +46,7 @@ func (s *session) daemon() *cli.Command {
 // runAgent does what mk does while nobody types. It rotates logs where a folder
 // of them is named.
 func (s *session) runAgent(ctx context.Context, logs string) error {
+	s.stays()
 	o, err := s.options("agent")
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -25,6 +26,7 @@ func run(args []string) int {
 		os.Exit(exitInterrupted)
 	}()
 	s := newSession(args, os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+	s.collect = debug.SetGCPercent(collectSeldom)
 	app := newApp(s)
 	if before, typed, ok := toComplete(args); ok {
 		s.complete(ctx, app, before, typed)
@@ -35,6 +37,13 @@ func run(args []string) int {
 	err := app.RunContext(ctx, words)
 	return s.finish(ctx, err)
 }
+
+// collectSeldom is how much a command's heap may grow until its garbage is
+// collected, in percent: it ends before that pays.
+const collectSeldom = 400
+
+// stays is for a process that lives on: it collects its garbage as usual.
+func (s *session) stays() { debug.SetGCPercent(s.collect) }
 
 // interrupt cancels at the first signal and returns at the second. Who pressed
 // Ctrl-C is told what that does; a service manager is not.

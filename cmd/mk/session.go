@@ -37,12 +37,13 @@ func (o *output) Write(data []byte) (int, error) {
 
 // session is one run of mk: its streams and what the global flags said.
 type session struct {
-	args   []string
-	in     io.Reader
-	out    *output
-	err    io.Writer
-	env    func(string) string
-	global globals
+	collect int // how often a process that stays collects its garbage, as debug.SetGCPercent has it
+	args    []string
+	in      io.Reader
+	out     *output
+	err     io.Writer
+	env     func(string) string
+	global  globals
 
 	documented bool // the one document was printed
 
