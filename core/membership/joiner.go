@@ -163,14 +163,17 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 	if m.Barred, err = n.Barred(ctx, store, m.Name); err != nil {
 		return err
 	}
-	m.Certified = true
-	if err := store.Put(ctx, m); err != nil {
-		return err
-	}
-	if m.Guest == nil { // its agent reads what the cluster wants as soon as it runs
+	// Its agent reads what the cluster wants as soon as it runs. Rights that
+	// nobody has a certificate for are nothing; a certificate without them would
+	// stay so, since this is done once.
+	if m.Guest == nil && !m.Certified {
 		if err := (cluster.Reports{Client: store.Client}).Grant(ctx, m.Name); err != nil {
 			return err
 		}
+	}
+	m.Certified = true
+	if err := store.Put(ctx, m); err != nil {
+		return err
 	}
 	if !m.Barred {
 		return nil
