@@ -71,6 +71,11 @@ func (n *Node) drain(ctx context.Context) error {
 
 // StopServices stops all services and, where it is mk's own, their supervisor.
 func (n *Node) StopServices(ctx context.Context) error {
+	if s, ok := n.services.(*supervisor.Client); ok {
+		if err := n.awaitSupervisor(ctx, s); err != nil {
+			return err
+		}
+	}
 	if err := notRunning(n.services.Stop(ctx)); err != nil {
 		return err
 	}
@@ -96,6 +101,51 @@ func (n *Node) StopServices(ctx context.Context) error {
 	return waitGone(ctx, s, p)
 }
 
+// awaitSupervisor waits for a supervisor that was started and does not answer
+// yet: whoever started it was killed. Not waited for, it would come up behind
+// the stop, and stay. One that neither answers nor ends is killed.
+func (n *Node) awaitSupervisor(ctx context.Context, s *supervisor.Client) error {
+	patient, cancel := context.WithTimeout(ctx, startingLimit)
+	defer cancel()
+	for {
+		if _, err := s.Status(patient); err == nil || !errors.Is(err, service.ErrNotRunning) {
+			return nil //nolint:nilerr // it is there
+		}
+		id, found := process.FindLeader(n.Executable, n.Root.Logs("mk"))
+		if !found || id.PID == os.Getpid() {
+			return nil
+		}
+		t := time.NewTimer(20 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-patient.Done():
+			t.Stop()
+			return killSilent(ctx, id)
+		}
+	}
+}
+
+func killSilent(ctx context.Context, id process.ID) error {
+	p, err := process.Open(id)
+	if errors.Is(err, process.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close() //nolint:errcheck // only watched
+	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+		return err
+	}
+	if err := p.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for the supervisor, process %d, to end: %w", id.PID, err)
+	}
+	return nil
+}
+
+// startingLimit is longer than a supervisor takes to answer or to end.
+const startingLimit = 10 * time.Second
+
 // supervisorLimit is how long the supervisor's process may take to end after
 // it has let go of its socket. Then it is killed: what the agent in it is at
 // can be, and nothing of the node runs any more.
@@ -112,13 +162,7 @@ func waitGone(ctx context.Context, s *supervisor.Client, p *process.Process) err
 	if p.Wait(patient) == nil {
 		return nil
 	}
-	if err := p.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
-		return err
-	}
-	if err := p.Wait(ctx); err != nil {
-		return fmt.Errorf("wait for the supervisor, process %d, to end: %w", p.ID.PID, err)
-	}
-	return nil
+	return killSilent(ctx, p.ID)
 }
 
 func waitSocket(ctx context.Context, s *supervisor.Client) error {
