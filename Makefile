@@ -29,6 +29,11 @@ test: dist testtools check test-systemd test-api test-cluster bench-smoke ## eve
 
 ## ---- build
 
+# The compiler collects garbage less often: faster, and still within 8 GB.
+GO_BUILD := GOGC=400 go
+# What a long build is at. Lines that are not a package's name, errors among them, stay.
+progress = 2>&1 | awk '/^go: downloading /{next} /^[[:alnum:]_.~\/-]+$$/{if (++n % 100 == 0) {print "$(1): " n " packages compiled"; fflush()}; next} {print; fflush()}' >&2
+
 DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3 python3-yaml python3-grpcio python3-protobuf python3-cryptography curl procps debootstrap
 deps: ## install the Debian packages that are missing
 	@missing=$$(for p in $(DEBS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
@@ -41,7 +46,7 @@ build: mk plugins kubelite parts ## build programs, plugins and images into out/
 mk: ## build the command line
 	@mkdir -p $(OUT)/bin
 	@# without the tag, the command line's library brings a writer of manuals, which every start prepares
-	go build -buildvcs=false -tags urfave_cli_no_docs -ldflags '$(LDFLAGS)' -o $(OUT)/bin/mk ./cmd/mk
+	$(GO_BUILD) build -v -buildvcs=false -tags urfave_cli_no_docs -ldflags '$(LDFLAGS)' -o $(OUT)/bin/mk ./cmd/mk $(call progress,mk)
 
 plugins: ## build the plugins that ship, with their manifests
 	@for p in $(PLUGINS); do \
@@ -57,7 +62,7 @@ kubeversion = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/ver
 
 kubelite: ## build Kubernetes, etcd and kubectl as one program (4 to 9 minutes the first time)
 	@mkdir -p $(OUT)/bin
-	go -C cmd/kubelite build -buildvcs=false -ldflags '-s -w $(kubeversion)' -o $(OUT)/bin/kubelite .
+	$(GO_BUILD) -C cmd/kubelite build -v -buildvcs=false -ldflags '-s -w $(kubeversion)' -o $(OUT)/bin/kubelite . $(call progress,kubelite)
 
 testtools: ## build the third-party judges that tests use: kubeadm, zlint
 	@mkdir -p $(OUT)/testbin

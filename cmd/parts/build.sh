@@ -52,7 +52,8 @@ gobuild() {
 	began=$(date +%s)
 	mkdir -p "$(dirname "$out/$target")"
 	printf 'parts: %-34s ' "$target"
-	if ! go -C "$dir" build -o "$out/$target" "$@"; then
+	# What is downloaded would come into the line's middle.
+	if ! GOGC=400 go -C "$dir" build -o "$out/$target" "$@" 2> >(grep -v '^go: downloading ' >&2); then
 		echo "parts: building $target failed" >&2
 		return 1
 	fi
