@@ -233,7 +233,8 @@ func label(u *unstructured.Unstructured, inventory string) {
 	u.SetLabels(labels)
 }
 
-// same compares two states of an object; who owns which field counts, when they got it does not.
+// same compares two states of an object. Which fields mk owns counts, when it got them does not, nor what controllers
+// report in the status meanwhile.
 func same(a, b *unstructured.Unstructured) bool {
 	return reflect.DeepEqual(content(a), content(b))
 }
@@ -241,11 +242,12 @@ func same(a, b *unstructured.Unstructured) bool {
 func content(u *unstructured.Unstructured) map[string]any {
 	c := u.DeepCopy()
 	fields, _, _ := unstructured.NestedSlice(c.Object, "metadata", "managedFields")
-	for _, f := range fields {
-		if m, ok := f.(map[string]any); ok {
-			delete(m, "time")
-		}
-	}
+	fields = slices.DeleteFunc(fields, func(f any) bool {
+		m, ok := f.(map[string]any)
+		delete(m, "time")
+		return ok && m["manager"] != FieldManager
+	})
+	unstructured.RemoveNestedField(c.Object, "status")
 	if fields != nil {
 		_ = unstructured.SetNestedSlice(c.Object, fields, "metadata", "managedFields") //nolint:errcheck // metadata is a mapping: it was read from there
 	}

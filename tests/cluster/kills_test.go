@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -72,7 +73,11 @@ func (m *machine) atSteps(steps []string, do func(step string, mk *exec.Cmd), wo
 				running = false
 			case <-tick.C:
 				if next < len(steps) && m.stepDone(before, words[0], steps[next]) {
+					// It is held meanwhile: it would run past the next steps while
+					// the leader is looked for.
+					_ = cmd.Process.Signal(syscall.SIGSTOP)
 					do(steps[next], cmd)
+					_ = cmd.Process.Signal(syscall.SIGCONT)
 					next++
 				}
 			}
@@ -102,9 +107,15 @@ func killedOnBothSides(t *testing.T, members []*machine, name string) {
 			t.Error(err)
 		}
 	}
+	var again sync.WaitGroup
 	agent := func(string, *exec.Cmd) {
+		again.Wait()
 		signal(t, server.daemon(), syscall.SIGKILL)
-		server.run("mk", "start") // takes over what the daemon left running
+		again.Go(func() { // takes over what the daemon left running
+			if _, err := server.try(time.Minute, "mk", "start"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	leader := func(string, *exec.Cmd) { signal(t, leaderOf(t, members).pid("etcd"), syscall.SIGKILL) }
 	for _, c := range []struct {
@@ -113,9 +124,11 @@ func killedOnBothSides(t *testing.T, members []*machine, name string) {
 	}{{"mk itself", self, self}, {"the serving agent", agent, agent}, {"the leader", leader, leader}} {
 		began := time.Now()
 		m.atSteps(leaveSteps(), c.leave, "leave")
+		again.Wait()
 		nothingLeft(t, m)
 		wholeCluster(t, server, 4, 2)
 		m.atSteps(joinSteps(), c.join, "join", server.invite(), "--name", name)
+		again.Wait()
 		wholeCluster(t, server, 5, 3)
 		t.Logf("left and joined in %s while %s was killed behind every step", round(time.Since(began)), c.who)
 	}
