@@ -225,7 +225,7 @@ func (m *machine) holds(what string, p plan, before, after world) {
 	objects := differences(before.objects, after.objects)
 	if before.objects == nil { // of those that there are, mk's own
 		maps.DeleteFunc(objects, func(name string, _ bool) bool {
-			return !strings.Contains(name, " mk:") && !strings.Contains(name, " mk-flanneld") && !strings.Contains(name, "mk-system")
+			return !strings.Contains(name, " mk:") && !strings.Contains(name, " mk-")
 		})
 		delete(objects, "ServiceAccount mk-system/default")
 	}
