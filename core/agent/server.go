@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"mk8s.io/mk/core/datastore"
+	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
@@ -264,6 +266,12 @@ func reply(w http.ResponseWriter, status int, v any) {
 func (s *server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	s.log.Error("request not served", "path", r.URL.Path, "from", r.RemoteAddr, "error", err.Error())
 	e, ok := errors.AsType[*plugin.Error](err)
+	if !ok && (kube.Silent(err) || datastore.Silent(err)) {
+		w.Header().Set("Retry-After", "1")
+		reply(w, http.StatusServiceUnavailable, peer.Problem{Error: peer.ProblemText{Reason: peer.NotNow,
+			Message: "the API server or the datastore of the other node does not answer now", Next: "on that node: mk status"}})
+		return
+	}
 	if !ok {
 		reply(w, http.StatusInternalServerError, peer.Problem{Error: peer.ProblemText{Reason: plugin.Internal,
 			Message: "the other node could not do it; its log says why: mk logs mk"}})

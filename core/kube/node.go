@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -76,6 +78,21 @@ func NotFound(err error) bool { return apierrors.IsNotFound(err) }
 
 // Conflict is true for an error that says that an object changed since it was read, or exists already.
 func Conflict(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
+
+// Silent is true for an error that says that nobody answered, or that the API server could not ask its datastore: later
+// there may be an answer.
+func Silent(err error) bool {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
+	}
+	if _, notReady := errors.AsType[*NotReadyError](err); notReady {
+		return true
+	}
+	_, unanswered := errors.AsType[*url.Error](err)
+	return unanswered || errors.Is(err, context.DeadlineExceeded)
+}
 
 func nodeFrom(n *corev1.Node) Node {
 	node := Node{

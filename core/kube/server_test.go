@@ -238,3 +238,24 @@ func TestConnectRefusesProgramsForCredentials(t *testing.T) {
 		t.Fatal("garbage was taken for a kubeconfig")
 	}
 }
+
+// What the API server could not ask its datastore, and what nobody answered, is
+// told apart from what it refuses.
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]bool{500: true, 503: true, 504: true, 429: true, 403: false, 404: false, 409: false, 422: false} {
+		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, status, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "etcdserver: no leader"})
+		})
+		if _, err := c.Node(t.Context(), "a"); err == nil || Silent(fmt.Errorf("ask: %w", err)) != want {
+			t.Errorf("status %d: %v", status, err)
+		}
+	}
+	gone := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if _, err := gone.Node(t.Context(), "a"); !Silent(err) {
+		t.Errorf("a connection that breaks off: %v", err)
+	}
+	if Silent(errors.New("another")) || Silent(nil) {
+		t.Error("any error is taken for silence")
+	}
+}

@@ -265,13 +265,14 @@ func (n Node) leaveDatastore(ctx context.Context, r *operation.Run, o LeaveOptio
 
 // tellLeft has another node remove this one's object and record: with them go
 // its rights.
-// A node that does not answer may start again: it is asked for tellLimit.
+// A node that does not answer, or whose API server does not, may start again:
+// it is asked for tellLimit.
 func (n Node) tellLeft(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()
 	for {
 		err := n.askAny(ctx, peer.LeavePath, peer.Leave{Node: n.Record.Name})
-		if err == nil || !errors.Is(err, peer.Unreachable) {
+		if err == nil || !errors.Is(err, peer.Unreachable) && !errors.Is(err, peer.NotNow) {
 			return err
 		}
 		n.detail(err.Error())

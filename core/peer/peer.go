@@ -60,6 +60,9 @@ const (
 	// TooOften and Busy say that the other side has no time yet.
 	TooOften plugin.Reason = "TOO_OFTEN"
 	Busy     plugin.Reason = "BUSY"
+	// NotNow says that what the other side asks in turn, its API server or its
+	// datastore, does not answer: one of them may start again, or choose a leader.
+	NotNow plugin.Reason = "NOT_NOW"
 )
 
 // Options say whom to trust and who asks. One of Fingerprint, Roots and
@@ -71,9 +74,9 @@ type Options struct {
 	Client      *tls.Certificate
 	// Dial connects; nil means over the network as it is here.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Patience is how long a server that was met before may be silent: it may
-	// start again. Requests are repeated meanwhile, so they must be ones that
-	// can be. Waiting hears why.
+	// Patience is how long a server that was met before, or what it asks in turn,
+	// may be silent: it may start again. Requests are repeated meanwhile, so they
+	// must be ones that can be. Waiting hears why.
 	Patience time.Duration
 	Met      bool // by an earlier process
 	// Once is for a single call: the connection is good for no other, and costs
@@ -204,7 +207,7 @@ func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
 		a, err := c.once(ctx, r)
 		after, why := c.again(a, err)
 		patience := c.patience
-		if err == nil {
+		if err == nil && !errors.Is(why, NotNow) {
 			patience = max(patience, busyPatience)
 		}
 		if after == 0 || time.Since(began) > patience {

@@ -203,6 +203,31 @@ func TestWhoIsBusyIsAskedAgain(t *testing.T) {
 	}
 }
 
+// Where the other side cannot ask its own, only who has patience asks again.
+func TestWhoCannotNowIsAskedAgainByThePatient(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	address, fingerprint := agent(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked == 3 {
+			_, _ = w.Write([]byte("{}"))
+			return
+		}
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"error":{"reason":"NOT_NOW","message":"the API server does not answer"}}`))
+	})
+	hasty := New(address, Options{Fingerprint: fingerprint})
+	defer hasty.Close()
+	if err := hasty.Call(t.Context(), CommitPath, Ref{}, nil); !errors.Is(err, NotNow) || asked != 1 {
+		t.Errorf("without patience it was asked %d times: %v", asked, err)
+	}
+	patient := New(address, Options{Fingerprint: fingerprint, Patience: time.Minute})
+	defer patient.Close()
+	if err := patient.Call(t.Context(), CommitPath, Ref{}, nil); err != nil || asked != 3 {
+		t.Errorf("with patience it was asked %d times: %v", asked, err)
+	}
+}
+
 // A process that hangs while it is asked is found out by its silence, and not by
 // the time that an answer may take.
 func TestAServerThatHangsIsFoundOut(t *testing.T) {

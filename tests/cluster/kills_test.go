@@ -51,12 +51,18 @@ func (m *machine) stepDone(before map[int]string, verb, step string) bool {
 	return false
 }
 
+// toItsEnd is how long mk is run again and again: what was killed under it, and
+// killed again before it was back, takes its time to come back.
+const toItsEnd = 6 * time.Minute
+
 // atSteps runs mk, again and again until it succeeds. Each time that one of
 // the steps is done the first time, it does something to whoever works.
 func (m *machine) atSteps(steps []string, do func(step string, mk *exec.Cmd), words ...string) {
 	m.t.Helper()
 	next, before := 0, m.operations()
-	for range 3 * (1 + len(steps)) {
+	again := time.NewTicker(time.Second) // as a person would: the next try waits for it
+	defer again.Stop()
+	for began := time.Now(); time.Since(began) < toItsEnd; <-again.C {
 		cmd := m.Command(m.t.Context(), "mk", words...)
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said

@@ -16,6 +16,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -25,6 +26,9 @@ import (
 const (
 	keepaliveEvery = 10 * time.Second
 	keepalivePause = 4 * time.Second
+	// redialMost is how long a member that was away may be back before it is
+	// found: gRPC would take two minutes of it.
+	redialMost = time.Second
 )
 
 // Conn is a connection to one member. It may be used by several goroutines.
@@ -44,6 +48,10 @@ func Dial(endpoint string, config *tls.Config) (*Conn, error) {
 		secure = credentials.NewTLS(config)
 	}
 	conn, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(secure),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: redialMost / 10, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialMost},
+			MinConnectTimeout: keepalivePause,
+		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveEvery, Timeout: keepalivePause}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(codec{})))
 	if err != nil {
