@@ -234,7 +234,7 @@ func TestRealNode(t *testing.T) {
 	}
 	waited := make(chan error, 1)
 	seen := make(chan string, 10)
-	go func() { waited <- realClient.WaitNode(ctx, "fake", func(text string) { seen <- text }) }()
+	go func() { waited <- realClient.WaitNode(ctx, "fake", time.Time{}, func(text string) { seen <- text }) }()
 	<-seen
 	status := []byte(`{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`)
 	if _, err := nodes.Patch(ctx, "fake", types.StrategicMergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {

@@ -53,7 +53,7 @@ func TestEveryCallEndsWithItsContextWhenTheServerHangs(t *testing.T) {
 	calls := map[string]func(context.Context) error{
 		"ready":       c.Ready,
 		"wait ready":  func(ctx context.Context) error { return c.WaitReady(ctx, nil) },
-		"wait node":   func(ctx context.Context) error { return c.WaitNode(ctx, "a", nil) },
+		"wait node":   func(ctx context.Context) error { return c.WaitNode(ctx, "a", time.Time{}, nil) },
 		"nodes":       func(ctx context.Context) error { _, err := c.Nodes(ctx); return err },
 		"overview":    func(ctx context.Context) error { return c.Overview(ctx, []ProbeTarget{target}).NodesErr },
 		"probe":       func(ctx context.Context) error { return c.Probe(ctx, []ProbeTarget{target, target, target})[0].Err },
@@ -160,7 +160,7 @@ func TestWaitNodeComesBack(t *testing.T) {
 	})
 	var mu sync.Mutex
 	var told []string
-	err := c.WaitNode(t.Context(), "a", func(text string) {
+	err := c.WaitNode(t.Context(), "a", time.Time{}, func(text string) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, text)
@@ -171,6 +171,56 @@ func TestWaitNodeComesBack(t *testing.T) {
 	text := strings.Join(told, "\n")
 	if !strings.Contains(text, "boom") || !strings.Contains(text, "condition Ready is False (KubeletNotReady): no CNI") {
 		t.Fatalf("progress %q", told)
+	}
+}
+
+// A kubelet that starts again finds its node Ready as it left it: that is not
+// what was waited for, unless nothing else comes.
+func TestWaitNodeWantsAWordSinceTheStart(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	told := func(status string, at time.Time) object {
+		return object{"kind": "Node", "apiVersion": "v1", "metadata": object{"name": "a"}, "status": object{"conditions": []object{
+			{"type": "Ready", "status": status, "lastHeartbeatTime": at.UTC().Format(time.RFC3339)},
+		}}}
+	}
+	later := make(chan object, 2)
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") == "" {
+			answer(w, 200, object{"kind": "NodeList", "apiVersion": "v1", "metadata": object{"resourceVersion": "5"}, "items": []object{told("True", began.Add(-time.Minute))}})
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		for {
+			select {
+			case o := <-later:
+				_ = json.NewEncoder(w).Encode(object{"type": "MODIFIED", "object": o})
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	seen, waited := make(chan string, 10), make(chan error, 1)
+	go func() { waited <- c.waitNode(t.Context(), "a", began, time.Minute, func(text string) { seen <- text }) }()
+	if text := <-seen; !strings.Contains(text, "has not reported since it started") {
+		t.Errorf("heard %q", text)
+	}
+	later <- told("False", began.Add(time.Second))
+	if text := <-seen; !strings.Contains(text, "condition Ready is False") {
+		t.Errorf("heard %q", text)
+	}
+	later <- told("True", began.Add(2*time.Second))
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+	if err := c.waitNode(t.Context(), "a", began, 50*time.Millisecond, nil); err != nil {
+		t.Errorf("one that says no more: %v", err)
+	}
+	if err := c.WaitNode(t.Context(), "a", began.Add(-time.Minute), nil); err != nil {
+		t.Errorf("one that has not started since: %v", err)
 	}
 }
 
@@ -187,7 +237,7 @@ func TestWaitNodeSaysAtItsEndWhatIsMissing(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	err := c.WaitNode(ctx, "a", nil)
+	err := c.WaitNode(ctx, "a", time.Time{}, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "has not registered") {
 		t.Fatalf("error %v", err)
 	}

@@ -187,7 +187,7 @@ func (o *objectChanges) Wait(ctx context.Context, w changeset.Wait, progress fun
 		if err != nil {
 			return err
 		}
-		return c.WaitNode(ctx, w.Node, progress)
+		return c.WaitNode(ctx, w.Node, time.Time{}, progress)
 	case w.Object != nil:
 		c, err := o.n.Kube()
 		if err != nil {

@@ -15,8 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/service/process"
 )
 
 // readyTimeout bounds the wait for a node where nobody named another.
@@ -58,7 +60,7 @@ func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 				return err
 			}
 		}
-		return r.Step(ctx, "wait for the node", func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
+		return r.Step(ctx, "wait for the node", func(ctx context.Context) error { return n.waitNode(ctx, c) })
 	})
 	if err != nil {
 		return n.whyNotReady(ctx, err)
@@ -93,12 +95,28 @@ func (n *Node) AwaitNode(ctx context.Context) error {
 		err = c.WaitRegistered(ctx, n.Record.Name, n.detail)
 	}
 	if err == nil {
-		err = n.withImages(ctx, func(ctx context.Context) error { return c.WaitNode(ctx, n.Record.Name, n.detail) })
+		err = n.withImages(ctx, func(ctx context.Context) error { return n.waitNode(ctx, c) })
 	}
 	if err != nil {
 		return n.whyNotReady(ctx, err)
 	}
 	return nil
+}
+
+// waitNode waits until this node's kubelet has said since it started that the
+// node is Ready.
+func (n *Node) waitNode(ctx context.Context, c *kube.Client) error {
+	list, err := n.services.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var since time.Time
+	for _, s := range list {
+		if s.Name == defaults.Kubelite && s.PID > 0 {
+			since, _ = process.Started(s.PID) // one that is gone starts again, and is Ready when it says so
+		}
+	}
+	return c.WaitNode(ctx, n.Record.Name, since, n.detail)
 }
 
 const (

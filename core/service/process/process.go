@@ -54,6 +54,25 @@ func Identify(pid int) (ID, error) {
 	return ID{PID: pid, Start: st.start, Boot: boot, Exe: strings.TrimSuffix(exe, " (deleted)")}, nil
 }
 
+// ticks is the kernel's USER_HZ: what it counts in for programs, on every
+// architecture that mk is built for.
+const ticks = 100
+
+// Started is when the process that has number pid now began, by the clock as it
+// is set now. It is never later than that, and a tick earlier at most.
+func Started(pid int) (time.Time, error) {
+	st, err := readStat(pid)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Time{}, fmt.Errorf("read how long the machine is up: %w", err)
+	}
+	age := time.Duration(up.Nano()) - time.Duration(st.start)*(time.Second/ticks)
+	return time.Now().Add(-age), nil
+}
+
 // Same reports whether both name the same process, whatever program it runs.
 func (id ID) Same(other ID) bool {
 	return id.PID == other.PID && id.Start == other.Start && id.Boot == other.Boot

@@ -53,6 +53,18 @@ func TestWaitAndSignal(t *testing.T) {
 	}
 }
 
+func TestStarted(t *testing.T) {
+	t.Parallel()
+	before := time.Now()
+	at, err := Started(sleeper(t).PID)
+	if after := time.Now(); err != nil || at.Before(before.Add(-time.Second/ticks*2)) || at.After(after) {
+		t.Errorf("between %s and %s it started at %s: %v", before, after, at, err)
+	}
+	if _, err := Started(1 << 30); !errors.Is(err, ErrGone) {
+		t.Errorf("one that is not there: %v", err)
+	}
+}
+
 func TestAnotherProcessIsNotTouched(t *testing.T) {
 	t.Parallel()
 	id := sleeper(t)
