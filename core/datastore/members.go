@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"mk8s.io/mk/core/datastore/etcd"
 	"mk8s.io/mk/sdk/plugin"
@@ -83,14 +81,8 @@ func final(err error) bool {
 // Silent is true for an error that says that no member answered, or none with
 // a quorum behind it: later there may be an answer.
 func Silent(err error) bool {
-	if _, ok := errors.AsType[*QuorumError](err); ok || errors.Is(err, context.DeadlineExceeded) {
-		return true
-	}
-	code := status.Code(err)
-	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		code = e.Code()
-	}
-	return code == codes.Unavailable || code == codes.DeadlineExceeded
+	_, noQuorum := errors.AsType[*QuorumError](err)
+	return noQuorum || errors.Is(err, context.DeadlineExceeded) || etcd.Silent(err)
 }
 
 // AddLearner makes the member of a peer address a learner. One that is a

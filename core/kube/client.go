@@ -101,6 +101,7 @@ func newClient(config *rest.Config, opts Options) (*Client, error) {
 	if isLoopback(base.Hostname()) {
 		config.QPS, config.Burst = -1, 0
 	}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return premature{next, base.JoinPath("readyz")} })
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the connection to %s: %w", base, err)

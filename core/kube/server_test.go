@@ -309,3 +309,45 @@ func TestSilent(t *testing.T) {
 		t.Error("any error is taken for silence")
 	}
 }
+
+// An API server that starts forbids everything before it knows who may do what.
+func TestAServerThatStartsForbidsNothing(t *testing.T) {
+	t.Parallel()
+	var asked, ready atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			if ready.Add(1) < 2 {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			return
+		}
+		if asked.Add(1) < 3 { // the second answer is given just before it becomes ready
+			answer(w, 403, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "nodes is forbidden"})
+			return
+		}
+		answer(w, 200, nodeObject("True"))
+	})
+	if n, err := c.Node(t.Context(), "a"); err != nil || !n.Ready || asked.Load() != 3 {
+		t.Errorf("after %d questions: %+v, %v", asked.Load(), n, err)
+	}
+	never := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			answer(w, 403, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "nodes is forbidden"})
+		}
+	})
+	if _, err := never.Node(t.Context(), "a"); err == nil || Silent(err) || !strings.Contains(err.Error(), "nodes is forbidden") {
+		t.Errorf("what is meant: %v", err)
+	}
+	starts := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/readyz" {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		answer(w, 403, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "nodes is forbidden"})
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	if _, err := starts.Node(ctx, "a"); !Silent(err) {
+		t.Errorf("one that does not become ready: %v", err)
+	}
+}

@@ -17,10 +17,12 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 const (
@@ -79,6 +81,15 @@ func refusal(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	return err
+}
+
+// Silent is true for an error that says that the member does not answer, or has no leader.
+func Silent(err error) bool {
+	code := status.Code(err)
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		code = e.Code()
+	}
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
 // Members are the members as this one knows them or, agreed, as a majority does.
