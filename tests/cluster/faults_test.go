@@ -125,26 +125,30 @@ func (m *machine) answer(words ...string) answered {
 	return answered{out.String(), errs.String(), cmd.ProcessState.ExitCode(), time.Since(began)}
 }
 
-// pid is the process of a service.
+// pid is the process of a service, which may be about to start again.
 func (m *machine) pid(name string) int {
 	m.t.Helper()
-	var st struct {
-		Services []struct {
-			Name string
-			PID  int
+	pid := 0
+	m.eventually(time.Minute, func() error {
+		var st struct {
+			Services []struct {
+				Name string
+				PID  int
+			}
 		}
-	}
-	a := m.answer("status", "-o", "json")
-	if err := json.Unmarshal([]byte(a.out), &st); err != nil {
-		m.t.Fatalf("%v\n%s", err, a)
-	}
-	for _, s := range st.Services {
-		if s.Name == name && s.PID > 0 {
-			return s.PID
+		a := m.answer("status", "-o", "json")
+		if err := json.Unmarshal([]byte(a.out), &st); err != nil {
+			return fmt.Errorf("%w\n%s", err, a)
 		}
-	}
-	m.t.Fatalf("%s does not run: %s", name, a)
-	return 0
+		for _, s := range st.Services {
+			if s.Name == name && s.PID > 0 {
+				pid = s.PID
+				return nil
+			}
+		}
+		return fmt.Errorf("%s does not run: %s", name, a)
+	})
+	return pid
 }
 
 func signal(t *testing.T, pid int, s syscall.Signal) {
@@ -205,7 +209,7 @@ func stopPlugin(t *testing.T, m *machine) func() {
 		t.Fatal(err)
 	}
 	plugin := 0
-	for deadline := time.Now().Add(20 * time.Second); plugin == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Minute); plugin == 0 && time.Now().Before(deadline) && runs(cmd.Process.Pid); {
 		entries, err := os.ReadDir("/proc")
 		if err != nil {
 			t.Fatal(err)
@@ -227,6 +231,12 @@ func stopPlugin(t *testing.T, m *machine) func() {
 		_ = cmd.Wait()
 		m.run("mk", "refresh-certs")
 	}
+}
+
+// runs reports whether a process is there and has not ended.
+func runs(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(stat, []byte(") Z "))
 }
 
 // losePlugin takes the plugins' programs away.

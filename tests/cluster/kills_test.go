@@ -163,7 +163,7 @@ func killedAtRecords(t *testing.T, server, m *machine, name string) {
 		nodesReady(t, server, 4)
 		words := join()
 		at = joinPoints[i%len(joinPoints)]
-		if err := m.kill(t.Context(), at, words...); err != nil {
+		if err := m.killAt(t.Context(), at, at == joinPoints[len(joinPoints)-1], words...); err != nil {
 			t.Fatalf("mk join, killed %s: %v", at, err)
 		}
 		if err := m.secrets(); err != nil {

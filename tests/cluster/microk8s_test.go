@@ -48,6 +48,7 @@ func guestWorker(t *testing.T, server, m *machine) {
 	nodesReady(t, server, before+1)
 	g.pod(server)
 	guestCalls(t, server, g)
+	server.run("mk", "status", "--wait-ready", "--timeout", "2m") // its services were restarted
 	server.run("mk", "remove-node", g.name, "--force")
 	nodesReady(t, server, before)
 	g.barred(server)

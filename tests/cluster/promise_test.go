@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -52,22 +53,29 @@ func (m *machine) world() world {
 // processes are those of the services that run.
 func (m *machine) processes() map[string]string {
 	m.t.Helper()
-	text, err := m.try(time.Minute, "mk", "status", "-o", "json") // not ready is no fault here
-	var status struct {
-		Services []struct {
-			Name, State string
-			PID         int
-		}
-	}
-	if bad := json.Unmarshal([]byte(text), &status); bad != nil {
-		m.t.Fatal(err, bad)
-	}
 	out := map[string]string{}
-	for _, s := range status.Services {
-		if s.PID != 0 {
-			out[s.Name] = fmt.Sprintf("%s %d", s.State, s.PID)
+	m.eventually(time.Minute, func() error {
+		var status struct {
+			Services []struct {
+				Name, State string
+				PID         int
+			}
+			Silent map[string]string
 		}
-	}
+		text, err := m.try(time.Minute, "mk", "status", "-o", "json") // not ready is no fault here
+		if bad := json.Unmarshal([]byte(text), &status); bad != nil {
+			return errors.Join(err, bad)
+		}
+		if why := status.Silent["services"]; why != "" {
+			return errText("the services: " + why)
+		}
+		for _, s := range status.Services {
+			if s.PID != 0 {
+				out[s.Name] = fmt.Sprintf("%s %d", s.State, s.PID)
+			}
+		}
+		return nil
+	})
 	return out
 }
 

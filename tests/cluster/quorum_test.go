@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -22,6 +23,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -47,7 +49,7 @@ func killedUnderWriters(t *testing.T, members []*machine) {
 		t.Logf("%s killed and Ready again after %s; the longest wait of a writer so far %s", m.Name, round(time.Since(began)), round(time.Duration(h.longest.Load())))
 	}
 	h.settled(time.Until(h.began.Add(time.Minute)))
-	h.check(t)
+	h.check(t, members)
 	members[0].kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=60s")
 	t.Logf("a client in a pod, by the ClusterIP, a new connection each time: %s", members[0].kubectl("logs", "probe"))
 	members[0].kubectl("delete", "pod", "probe", "--now")
@@ -67,13 +69,13 @@ spec:
 // the shims and the pods.
 func killEverything(t *testing.T, m *machine) {
 	t.Helper()
-	for range 3 { // a daemon may have started another one in between
+	m.eventually(time.Minute, func() error { // a daemon may have started another one in between
 		pids := map[int]bool{}
-		out, err := m.try(10*time.Second, "ip", "netns", "pids", m.Machine.Name)
+		out, err := exec.CommandContext(t.Context(), "ip", "netns", "pids", m.Machine.Name).Output()
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
-		for _, p := range strings.Fields(out) {
+		for _, p := range strings.Fields(string(out)) {
 			if pid, err := strconv.Atoi(p); err == nil {
 				pids[pid] = true
 			}
@@ -95,12 +97,15 @@ func killEverything(t *testing.T, m *machine) {
 				})
 			}
 		}
+		delete(pids, os.Getpid())
 		for pid := range pids {
-			if pid != os.Getpid() {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-	}
+		if len(pids) > 0 {
+			return fmt.Errorf("%d processes were there", len(pids))
+		}
+		return nil
+	})
 }
 
 // history is what five writers asked of the API, and what they were answered.
@@ -150,9 +155,13 @@ func newHistory(t *testing.T, members []*machine) *history {
 		h.clients = append(h.clients, client.CoreV1().ConfigMaps("default"))
 	}
 	for i := range registers {
-		if _, err := h.clients[0].Create(t.Context(), value(i, ""), metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		members[0].eventually(time.Minute, func() error { // a try ends after 2 s, and may have been successful
+			_, err := h.clients[0].Create(t.Context(), value(i, ""), metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				return nil
+			}
+			return err
+		})
 	}
 	return h
 }
@@ -272,16 +281,19 @@ func (h *history) ask(ctx context.Context, writer int, in input, choice int) boo
 
 // check ends the writers, and wants one order that explains every answer; what
 // every node answers in the end belongs to it.
-func (h *history) check(t *testing.T) {
+func (h *history) check(t *testing.T, members []*machine) {
 	t.Helper()
 	h.victim.Store(-1)
 	h.stop()
 	h.writers.Wait()
 	for i := range registers {
 		for node := range h.clients {
-			if !h.ask(t.Context(), 100, input{register: i}, node) {
-				t.Errorf("node %d does not answer in the end", node+1)
-			}
+			members[node].eventually(time.Minute, func() error {
+				if !h.ask(t.Context(), 100, input{register: i}, node) {
+					return errText("it does not answer in the end")
+				}
+				return nil
+			})
 		}
 	}
 	var unknown int

@@ -4,28 +4,11 @@ package cluster
 
 import (
 	"fmt"
-	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
-
-// powerOff kills everything that runs on a machine.
-func (m *machine) powerOff() {
-	m.t.Helper()
-	out, err := exec.CommandContext(m.t.Context(), "ip", "netns", "pids", m.Name).Output()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for pid := range strings.FieldsSeq(string(out)) {
-		if n, err := strconv.Atoi(pid); err == nil {
-			_ = syscall.Kill(n, syscall.SIGKILL)
-		}
-	}
-}
 
 // recovered loses two of three control-plane nodes while somebody writes, goes
 // on with the data of the one that is left, brings the others back with their
@@ -38,7 +21,7 @@ func recovered(t *testing.T, m []*machine, nodes int) {
 	}
 	acknowledged := writeUntil(t, left, func() {
 		for _, x := range lost {
-			x.powerOff()
+			killEverything(t, x)
 		}
 	})
 	if _, err := left.try(time.Minute, "mk", "datastore", "status"); err == nil || !strings.Contains(err.Error(), "mk datastore recover") {

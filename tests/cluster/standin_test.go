@@ -242,8 +242,7 @@ func (p *pair) finish(k killPoint, words ...string) {
 func (p *pair) kill(k killPoint, words ...string) {
 	p.t.Helper()
 	if k.who == "mk" {
-		err := p.m.kill(p.t.Context(), k.at, words...)
-		if err != nil && !(k.last && errors.Is(err, errSurvived)) { // it may end before it sees its last record
+		if err := p.m.killAt(p.t.Context(), k.at, k.last, words...); err != nil {
 			p.t.Fatal(err)
 		}
 		return

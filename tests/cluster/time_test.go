@@ -250,7 +250,9 @@ func clientsRenew(t *testing.T, m *machine) {
 		want[user] = fmt.Sprintf("X509SHA256=%x", sha256.Sum256(block.Bytes))
 	}
 	m.eventually(11*time.Minute, func() error {
-		m.kubectl("get", "nodes") // the admin asks, too
+		if _, err := m.try(20*time.Second, "mk", "kubectl", "get", "nodes"); err != nil { // the admin asks, too
+			return err
+		}
 		last, err := lastCredentials(log)
 		if err != nil {
 			return err
