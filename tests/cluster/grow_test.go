@@ -184,7 +184,7 @@ func endedWorker(t *testing.T, server, m *machine, name string) {
 		t.Error("a renewal gives a node another name")
 	}
 	t.Log(m.run("mk", "join", server.invite("--worker"), "--renew"))
-	server.kubectl("rollout", "status", "daemonset/each", "--timeout=120s")
+	server.kubectl("rollout", "status", "daemonset/each", "--timeout=240s")
 	if after := pods(); before == "" || after != before {
 		t.Errorf("pods of %s: before %q, after %q", name, before, after)
 	}
@@ -240,9 +240,8 @@ func withoutVote(t *testing.T, server, m *machine, name string) {
 	// It is needed for nothing: the others go on without it, at once.
 	killEverything(t, m)
 	server.kubectl("create", "configmap", "without-"+name, "--request-timeout=5s")
-	if out := server.run("mk", "datastore", "status"); !strings.Contains(out, "quorum: yes") || !strings.Contains(out, "voters: 2, of which 2 answer") {
-		t.Errorf("the datastore without a node that has no vote:\n%s", out)
-	}
+	server.says("voters: 2, of which 2 answer", "datastore", "status")
+	server.says("quorum: yes", "datastore", "status")
 	m.run("mk", "start")
 	nodesReady(t, server, before)
 	m.kubectl("get", "configmap", "without-"+name)

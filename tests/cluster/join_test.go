@@ -140,7 +140,7 @@ func joinKilled(t *testing.T, m *machine, words []string) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		m.eventually(2*time.Minute, func() error {
+		m.eventually(toItsEnd, func() error {
 			if !m.stepDone(nil, "join", step) {
 				return fmt.Errorf("mk join is not at the end of %q", step)
 			}
@@ -157,7 +157,7 @@ func joinKilled(t *testing.T, m *machine, words []string) {
 // nodesReady waits until so many nodes are there, all Ready.
 func nodesReady(t *testing.T, m *machine, want int) {
 	t.Helper()
-	m.eventually(2*time.Minute, func() error {
+	m.eventually(4*time.Minute, func() error {
 		out, err := m.try(20*time.Second, "mk", "kubectl", "get", "nodes", "--no-headers")
 		if err != nil {
 			return err
@@ -203,7 +203,7 @@ func acrossNodes(t *testing.T, m []*machine) {
 		x.run("mk", "images", "import", filepath.Join(x.Out, "testimages/tools.tar"))
 	}
 	m[0].apply(everywhere)
-	m[0].kubectl("rollout", "status", "daemonset/each", "--timeout=120s")
+	m[0].kubectl("rollout", "status", "daemonset/each", "--timeout=240s")
 	from := m[0].kubectl("get", "pods", "-l", "app=each", "--field-selector", "spec.nodeName=n5", "-o", "jsonpath={.items[0].metadata.name}")
 	get := func(url string) (string, error) {
 		return m[0].try(20*time.Second, "mk", "kubectl", "exec", from, "--", "/tools", "get", url)

@@ -143,7 +143,7 @@ func killFirstStart(ctx context.Context, m *machine, at string, last bool) error
 		return err
 	}
 	killed := time.Since(began)
-	if _, err := m.Try(ctx, 3*time.Minute, "mk", "start"); err != nil {
+	if _, err := m.Try(ctx, 5*time.Minute, "mk", "start"); err != nil {
 		return err
 	}
 	m.t.Logf("killed %s after %s, Ready after another %s", at, killed.Round(time.Millisecond), (time.Since(began) - killed).Round(time.Millisecond))
@@ -224,7 +224,7 @@ func killOnNode(t *testing.T, m *machine, at string, last bool, words ...string)
 		err = m.secrets()
 	}
 	if err == nil {
-		_, err = m.Try(t.Context(), 3*time.Minute, "mk", "start")
+		_, err = m.Try(t.Context(), 5*time.Minute, "mk", "start")
 	}
 	if err == nil {
 		err = m.whole(t.Context())

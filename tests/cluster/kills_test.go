@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,8 +63,10 @@ func (m *machine) atSteps(steps []string, do func(step string, mk *exec.Cmd), wo
 	next, before := 0, m.operations()
 	again := time.NewTicker(time.Second) // as a person would: the next try waits for it
 	defer again.Stop()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 2*toItsEnd)
+	defer cancel()
 	for began := time.Now(); time.Since(began) < toItsEnd; <-again.C {
-		cmd := m.Command(m.t.Context(), "mk", words...)
+		cmd := m.Command(ctx, "mk", words...)
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Start(); err != nil {
@@ -118,7 +121,7 @@ func killedOnBothSides(t *testing.T, members []*machine, name string) {
 		again.Wait()
 		signal(t, server.daemon(), syscall.SIGKILL)
 		again.Go(func() { // takes over what the daemon left running
-			if _, err := server.try(time.Minute, "mk", "start"); err != nil {
+			if _, err := server.try(5*time.Minute, "mk", "start"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -241,12 +244,24 @@ func datastoreMembers(m *machine) []datastoreMember {
 	return list.Members
 }
 
+// heardMembers are the members of a datastore that answers, or is about to.
+func heardMembers(m *machine) (all []datastoreMember) {
+	m.t.Helper()
+	m.eventually(time.Minute, func() error {
+		if all = datastoreMembers(m); len(all) == 0 {
+			return errText("nobody says who belongs to the datastore")
+		}
+		return nil
+	})
+	return all
+}
+
 // wholeCluster waits until that many nodes are Ready, and wants so many voting
 // members of the datastore and nobody else in it.
 func wholeCluster(t *testing.T, m *machine, nodes, voters int) {
 	t.Helper()
 	nodesReady(t, m, nodes)
-	m.eventually(time.Minute, func() error {
+	m.eventually(3*time.Minute, func() error {
 		all := datastoreMembers(m)
 		for _, d := range all {
 			if d.Role != "voter" {

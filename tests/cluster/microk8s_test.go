@@ -247,7 +247,7 @@ spec:
 func (g *guest) pod(server *machine) {
 	g.t.Helper()
 	server.apply(hostPod)
-	server.kubectl("wait", "--for=condition=Ready", "pod/on-guest", "--timeout=90s")
+	server.kubectl("wait", "--for=condition=Ready", "pod/on-guest", "--timeout=240s")
 	if out := server.kubectl("exec", "on-guest", "--", "/tools", "lookup", "localhost"); strings.TrimSpace(out) == "" {
 		g.t.Error("a command in the pod says nothing")
 	}

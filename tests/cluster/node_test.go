@@ -55,8 +55,8 @@ func TestNode(t *testing.T) {
 	m.run("mk", "enable", "dns")
 	m.run("mk", "images", "import", filepath.Join(m.Out, "testimages/tools.tar"))
 	m.apply(workload)
-	m.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
-	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+	m.kubectl("rollout", "status", "deployment/web", "--timeout=240s")
+	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=240s")
 
 	t.Run("pods reach pods by DNS name", func(t *testing.T) { dns(t, m) })
 	t.Run("logs, exec and port-forward", func(t *testing.T) { streams(t, m) })
@@ -75,8 +75,8 @@ func TestNode(t *testing.T) {
 		if after := podIDs(m); after != before {
 			t.Errorf("pods before the stop:\n%s\nafter the start:\n%s", before, after)
 		}
-		m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=120s")
-		m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+		m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=240s")
+		m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=240s")
 		dns(t, m)
 	})
 	t.Run("a snapshot alone brings it back on an empty machine", func(t *testing.T) { emptyMachine(t, m) })
@@ -117,8 +117,8 @@ func emptyMachine(t *testing.T, m *machine) {
 		t.Error("the authority is another")
 	}
 	m.run("mk", "images", "import", filepath.Join(m.Out, "testimages/tools.tar"))
-	m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=120s")
-	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+	m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=240s")
+	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=240s")
 	dns(t, m)
 }
 

@@ -37,7 +37,7 @@ import (
 func killedUnderWriters(t *testing.T, members []*machine) {
 	h := newHistory(t, members)
 	members[0].apply(probe)
-	members[0].kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/probe", "--timeout=60s")
+	members[0].kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/probe", "--timeout=240s")
 	h.start(t.Context(), 5)
 	for victim, m := range members {
 		h.without(victim)
@@ -50,7 +50,7 @@ func killedUnderWriters(t *testing.T, members []*machine) {
 	}
 	h.settled(time.Until(h.began.Add(time.Minute)))
 	h.check(t, members)
-	members[0].kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=60s")
+	members[0].kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/probe", "--timeout=240s")
 	t.Logf("a client in a pod, by the ClusterIP, a new connection each time: %s", members[0].kubectl("logs", "probe"))
 	members[0].kubectl("delete", "pod", "probe", "--now")
 }

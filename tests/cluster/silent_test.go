@@ -46,7 +46,9 @@ func named(t *testing.T, server *machine) (name string, forget func()) {
 func (m *machine) startAnd(step string, do func(), words ...string) answered {
 	m.t.Helper()
 	before := m.operations()
-	cmd := m.Command(m.t.Context(), "mk", words...)
+	ctx, cancel := context.WithTimeout(m.t.Context(), toItsEnd)
+	defer cancel()
+	cmd := m.Command(ctx, "mk", words...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second
@@ -113,7 +115,7 @@ func joinHangs(t *testing.T, server, m *machine, words []string) {
 	nothingLeft(t, m)
 	resume()
 	resume = func() {}
-	for _, d := range datastoreMembers(server) {
+	for _, d := range heardMembers(server) {
 		if d.Role == "voter" && !strings.Contains(d.PeerAddress, server.Address+":") {
 			t.Errorf("a member that is none votes: %+v", d)
 		}

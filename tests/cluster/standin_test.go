@@ -341,7 +341,7 @@ func (p *pair) sameObjects(want map[string]bool) error {
 
 func (p *pair) sameMembers(want []string) error {
 	var names []string
-	for _, d := range datastoreMembers(p.server) {
+	for _, d := range heardMembers(p.server) {
 		if d.Role != "voter" {
 			return fmt.Errorf("a member does not vote: %+v", d)
 		}
