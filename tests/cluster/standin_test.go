@@ -184,8 +184,9 @@ func (p *pair) killJoins() {
 	join, leave := some(p.join, 6), some(p.leave, 6)
 	began := time.Now()
 	for i := range max(len(join), len(leave)) {
-		words := p.words()
+		begun, words := time.Now(), p.words()
 		k := join[i%len(join)]
+		p.t.Logf("mk join, %s; mk leave, %s", k, leave[i%len(leave)])
 		p.kill(k, words...)
 		if err := p.m.secrets(); err != nil {
 			p.t.Errorf("mk join, %s: %v", k, err)
@@ -205,6 +206,7 @@ func (p *pair) killJoins() {
 		if p.t.Failed() {
 			return
 		}
+		p.t.Logf("both came to their end after %s", round(time.Since(begun)))
 	}
 	p.t.Logf("killed at %d records of a join and %d of a leave in %s", len(join), len(leave), round(time.Since(began)))
 }

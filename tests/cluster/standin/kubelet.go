@@ -18,7 +18,8 @@ import (
 // agent is the user agent by which the API server knows a kubelet.
 const agent = "standin-kubelet"
 
-// kubelet registers its node, as a kubelet does when it starts and not again.
+// kubelet registers its node and says that it is Ready, as a kubelet does when
+// it starts, and not again.
 func kubelet(ctx context.Context, argsFile string, controlPlane bool) error {
 	o, err := optionsIn(argsFile)
 	if err != nil {
@@ -45,13 +46,19 @@ func kubelet(ctx context.Context, argsFile string, controlPlane bool) error {
 	}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: o["hostname-override"], Labels: labels}, Status: corev1.NodeStatus{
 		Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: o["node-ip"]}},
-		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "StandIn"}},
+		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "StandIn", LastHeartbeatTime: metav1.Now()}},
 	}}
 	again(ctx, func() error {
 		_, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) {
-			return nil
+		if !apierrors.IsAlreadyExists(err) {
+			return err
 		}
+		have, err := client.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		have.Status.Conditions = node.Status.Conditions
+		_, err = client.CoreV1().Nodes().Update(ctx, have, metav1.UpdateOptions{})
 		return err
 	})
 	if controlPlane {
