@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"time"
@@ -306,9 +307,13 @@ func (n Node) wipeCluster(ctx context.Context) error {
 	return errors.Join(append(errs, n.Root.RemoveAll("node.json"))...)
 }
 
-// removeAllBut removes what lies in a folder, but for some of it.
+// removeAllBut removes what lies in a folder, if there is one, but for some of
+// it.
 func (n Node) removeAllBut(folder string, keep ...string) error {
 	entries, err := n.Root.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	errs := []error{err}
 	for _, e := range entries {
 		if !slices.Contains(keep, e.Name()) {

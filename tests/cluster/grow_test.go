@@ -106,9 +106,9 @@ func together(t *testing.T, server *machine, flags []string, joiners map[string]
 				}
 			}
 		}
-		words := strings.Fields(line)
+		words := strings.Fields(line)[1:] // as it is printed, with --worker
 		group.Go(func() {
-			out, err := m.try(5*time.Minute, "mk", append([]string{"join", words[len(words)-1], "--worker", "--name", name}, flags...)...)
+			out, err := m.try(5*time.Minute, "mk", append(append(words, "--name", name), flags...)...)
 			if err != nil {
 				t.Error(err)
 			}
