@@ -19,6 +19,9 @@ func main() { os.Exit(run(os.Args)) }
 func run(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	// Every file gets its mode from mk. The services, and the plugins' users,
+	// must not depend on who started the node from which shell.
+	syscall.Umask(0o022)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {

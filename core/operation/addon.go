@@ -41,7 +41,10 @@ func (n *Node) Addons() ([]Offered, error) {
 			continue
 		}
 		said, err := n.Dir.LoadDescribed(a.Digest)
-		if err != nil || said == nil {
+		if err == nil && said == nil {
+			err = &plugin.Error{Reason: plugin.NotPossible, Message: "it was never asked", Next: "sudo mk start"}
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s %s: what it offers is not known: %w", a.String(), a.Version, err)
 		}
 		for _, addon := range said.Addons {
