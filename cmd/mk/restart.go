@@ -37,10 +37,16 @@ func (s *session) restart() *cli.Command {
 						return n.WishRestart(ctx, names, where)
 					})
 				}
+				if n.Record.Stopped {
+					return operation.ErrStopped
+				}
 				if s.global.dryRun {
 					return s.showPlan(n.DryRestart(names...))
 				}
-				return n.Restart(ctx, names...)
+				if err := n.Restart(ctx, names...); err != nil {
+					return err
+				}
+				return s.well(ctx, n, 0)
 			})
 		},
 	}

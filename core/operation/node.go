@@ -91,8 +91,9 @@ type Node struct {
 
 	barring *barring
 
-	mu   sync.Mutex
-	kube *kube.Client
+	mu        sync.Mutex
+	kube      *kube.Client
+	restarted []string // services that were made to start anew
 }
 
 // ErrNoNode says that there is no node in the root folder.

@@ -354,7 +354,7 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 	err = r.Apply(ctx, cs)
 	if err == nil && slices.Contains(restart, defaults.Kubelite) {
 		err = n.settled(ctx)
-		if _, broken := errors.AsType[*NotReadyError](err); broken {
+		if why, ok := errors.AsType[*NotReadyError](err); ok && why.Broken() {
 			err = errors.Join(err, n.Engine.Undo(context.WithoutCancel(ctx), change.ID{Operation: r.Record.Number, Change: r.Record.Changes}))
 		}
 	}
@@ -363,23 +363,17 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 
 // settled waits until Kubernetes is up on this node, after a restart.
 func (n *Node) settled(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	go n.giveUp(ctx, stop)
-	ctx, cancel := context.WithTimeout(ctx, farLimit)
-	defer cancel()
-	err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
-	if err == nil && n.Record.Role == node.ControlPlane {
-		c, kubeErr := n.Kube()
-		if kubeErr != nil {
-			return kubeErr
+	return n.patiently(ctx, farLimit, func(ctx context.Context) error {
+		err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
+		if err != nil || n.Record.Role != node.ControlPlane {
+			return err
 		}
-		err = c.WaitReady(ctx, n.detail)
-	}
-	if err != nil {
-		return n.whyNotReady(ctx, err)
-	}
-	return nil
+		c, err := n.Kube()
+		if err != nil {
+			return err
+		}
+		return c.WaitReady(ctx, n.detail)
+	})
 }
 
 // Drift is where this node is not as the cluster wants it, by what it was last
