@@ -234,6 +234,7 @@ func noMore(args []string, argsUsage, path string) error {
 const (
 	exitsUsual = "0 done, 1 failed, 2 wrong usage, 50 needs root"
 	exitsRead  = "0 done, 1 failed, 2 wrong usage"
+	exitsWait  = exitsUsual + ", 4 not ready in time"
 )
 
 const appHelp = `mk - real Kubernetes on a node; every strategic decision is a plugin

@@ -32,10 +32,10 @@ func (s *session) argsVerbs() *cli.Command {
 			{Name: "list", Usage: "list a service's arguments", ArgsUsage: "[SERVICE]", Description: "mk args list kubelet\nsudo mk args list kubelet --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.listArgs},
 			{Name: "get", Usage: "print an argument's value", ArgsUsage: "SERVICE OPTION", Description: "mk args get kubelet max-pods", UsageText: exitsRead, Action: s.getArg},
 			{Name: "set", Usage: "set an argument and restart its service", ArgsUsage: "SERVICE OPTION[=VALUE]",
-				Description: "sudo mk args set kubelet max-pods=200\nsudo mk args set kubelet max-pods=200 --all-nodes", UsageText: exitsFar, Flags: change(),
+				Description: "sudo mk args set kubelet max-pods=200\nsudo mk args set kubelet max-pods=200 --all-nodes", UsageText: exitsWait + exitsSome, Flags: change(),
 				Action: func(c *cli.Context) error { return s.changeArg(c, true) }},
 			{Name: "unset", Usage: "remove an argument, or take back what the cluster wants of it", ArgsUsage: "SERVICE OPTION",
-				Description: "sudo mk args unset kubelet max-pods\nsudo mk args unset kubelet max-pods --all-nodes", UsageText: exitsFar, Flags: change(),
+				Description: "sudo mk args unset kubelet max-pods\nsudo mk args unset kubelet max-pods --all-nodes", UsageText: exitsWait + exitsSome, Flags: change(),
 				Action: func(c *cli.Context) error { return s.changeArg(c, false) }},
 		},
 	}

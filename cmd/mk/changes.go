@@ -31,7 +31,7 @@ func (s *session) changes() *cli.Command {
 			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list\nsudo mk changes list --all-nodes", UsageText: exitsFar,
 				Flags: []cli.Flag{since(), &cli.BoolFlag{Name: "all-nodes", Usage: "of every node, the newest"}}, Action: s.listChanges},
 			{Name: "show", Usage: "show one operation and what it wrote on this node", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
-			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsUsual, Action: s.numbered(s.undoChange)},
+			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsWait, Action: s.numbered(s.undoChange)},
 			{Name: "abort", Usage: "give an open operation up", ArgsUsage: "N", Description: "sudo mk changes abort 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.AbortOperation(c.Context, number) })},
 			{Name: "pause", Usage: "leave an open operation alone until it is resumed", ArgsUsage: "N", Description: "sudo mk changes pause 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error {
 				return n.PauseOperation(c.Context, number, true)

@@ -183,7 +183,7 @@ func classifyNode(err error) *problem {
 	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
 		message := "not ready: " + e.Service + " is " + e.State
 		if e.Restarts > 0 {
-			message += fmt.Sprintf(", started again %d times", e.Restarts)
+			message = fmt.Sprintf("not ready: %s restarts again and again (%d times)", e.Service, e.Restarts)
 		}
 		why := e.LastError
 		if !e.Broken() && e.Err != nil {

@@ -12,7 +12,7 @@ import (
 func (s *session) restart() *cli.Command {
 	return &cli.Command{
 		Name: "restart", Usage: "restart services, with the arguments that are on disk", ArgsUsage: "[SERVICE...]",
-		Description: "sudo mk restart kubelite\nsudo mk restart kubelite --all-nodes", UsageText: exitsFar,
+		Description: "sudo mk restart kubelite\nsudo mk restart kubelite --all-nodes", UsageText: exitsWait + exitsSome,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all-nodes", Usage: "on every node; control-plane nodes one after the other"},
 			&cli.StringFlag{Name: "node", Usage: "on another `NODE`"},
@@ -37,7 +37,7 @@ func (s *session) restart() *cli.Command {
 						return n.WishRestart(ctx, names, where)
 					})
 				}
-				if n.Record.Stopped {
+				if s.global.dryRun && n.Record.Stopped {
 					return operation.ErrStopped
 				}
 				if s.global.dryRun {

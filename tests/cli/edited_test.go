@@ -43,6 +43,10 @@ func editedFiles() []edited {
 		{"args/certs.d/docker.io/hosts.toml", "[host.\"http://b\"]\n  capabilties = [\"pull\"]\n", "args/certs.d/docker.io/hosts.toml:2", services},
 		{"args/certs.d/docker.io/hosts.toml", "[host.\"http://b\"]\n\n  capabilities = [\"pul\"]\n", "args/certs.d/docker.io/hosts.toml:3", services},
 		{"args/certs.d/docker.io/hosts.toml", "[host.\"ftp://b\"]\n", "args/certs.d/docker.io/hosts.toml:1", services},
+		{"args/containerd.toml", "version = 3\nroot = /var\n", "args/containerd.toml:2", services},
+		{"args/kubelet-config.yaml", "kind: KubeletConfiguration\nmaxPods: 5: 6\n", "args/kubelet-config.yaml:2", services},
+		{"args/flannel-network-mgr-config", "{\n  \"Network\" \"10.1.0.0/16\"\n}\n", "args/flannel-network-mgr-config:2", services},
+		{"args/cni-network/mk.conflist.in", "{\n  \"subnet\": \"{{.PodCIDR}\"\n}\n", "args/cni-network/mk.conflist.in:2", services},
 		{"var/lock/no-kubelite", "", "var/lock/no-kubelite: a control-plane node cannot be without kubelite", services},
 	}
 }
