@@ -26,7 +26,7 @@ func (s *session) argsVerbs() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "args", Aliases: []string{"arg"}, Usage: "list, get, set and unset arguments of services",
-		Description: "mk args list kubelet\nsudo mk args set kubelet max-pods=200", UsageText: exitsUsual,
+		Description: "mk args list kubelet\nsudo mk args set kubelet max-pods=200", UsageText: exitsFar,
 		Action: s.listArgs,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list a service's arguments", ArgsUsage: "[SERVICE]", Description: "mk args list kubelet\nsudo mk args list kubelet --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.listArgs},

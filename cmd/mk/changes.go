@@ -25,7 +25,7 @@ func (s *session) changes() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "changes", Aliases: []string{"change"}, Usage: "list, show, undo and abort what mk did",
-		Description: "mk changes\nmk changes --since 1d\nsudo mk changes undo 12", UsageText: exitsUsual,
+		Description: "mk changes\nmk changes --since 1d\nsudo mk changes undo 12", UsageText: exitsFar,
 		Flags: []cli.Flag{since()}, Action: s.listChanges,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list\nsudo mk changes list --all-nodes", UsageText: exitsFar,

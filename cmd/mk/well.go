@@ -15,8 +15,12 @@ func (s *session) well(ctx context.Context, n *operation.Node, number int) error
 		return nil
 	}
 	err := n.AwaitWell(ctx)
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
+	if errors.Is(err, context.Canceled) {
+		return &problem{Reason: "INTERRUPTED", Message: "interrupted", Why: "what was asked for is done; whether the node works with it was not waited for",
+			exit: exitInterrupted, Next: []string{"mk status --wait-ready"}, Changed: true, err: err}
+	}
+	if err == nil {
+		return nil
 	}
 	return unwell(ctx, err, number)
 }
