@@ -255,7 +255,7 @@ func clientsRenew(t *testing.T, m *machine) {
 	want := map[string]string{}
 	for user, file := range map[string]string{
 		"system:node:node-t": "kubelet", "system:kube-controller-manager": "controller", "system:kube-scheduler": "scheduler",
-		"system:kube-proxy": "proxy", "mk:flanneld": "flanneld", "admin": "client",
+		"system:kube-proxy": "proxy", "mk:flanneld:node-t": "flanneld", "admin": "client",
 	} {
 		data, err := os.ReadFile(filepath.Join(m.Root, "certs", file+".crt"))
 		if err != nil {
