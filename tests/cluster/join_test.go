@@ -18,10 +18,7 @@ import (
 // network plugs machines into one switch.
 func network(t *testing.T, number, machines int) []*machine {
 	t.Helper()
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := inOut(t, "")
 	n, err := tests.NewNetwork(t.Context(), number)
 	if err != nil {
 		t.Fatal(err)
