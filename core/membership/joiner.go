@@ -186,10 +186,12 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 	if m.State != cluster.Joining || m.Certified && !m.Barred {
 		return nil
 	}
-	var err error
-	if m.Barred, err = n.Barred(ctx, store, m.Name); err != nil {
+	barred, err := n.Barred(ctx, store, m.Name)
+	if err != nil {
 		return err
 	}
+	// Off the list it may still be kept out, by who was killed in between.
+	m.Barred = m.Barred || barred
 	// Its agent reads what the cluster wants as soon as it runs. Rights that
 	// nobody has a certificate for are nothing; a certificate without them would
 	// stay so, since this is done once.
