@@ -58,16 +58,6 @@ type pair struct {
 	join, leave []killPoint
 }
 
-// killPoint is where somebody is killed.
-type killPoint struct {
-	who, at string // mk, or one of agents; before:N or after:N
-	late    bool   // mk has told the cluster that it is at its end
-	last    bool
-}
-
-// String is for people.
-func (k killPoint) String() string { return k.who + " killed " + k.at }
-
 // agents are the ways to kill the agent that serves: at its records, and where
 // it writes into the cluster; and the file that says when.
 func agents() map[string]string {
@@ -151,19 +141,6 @@ func (p *pair) pointsOf(words ...string) []killPoint {
 	return points
 }
 
-// some are all points with MK_CHAOS, else a few, each time others.
-func some(points []killPoint, few int) []killPoint {
-	if os.Getenv("MK_CHAOS") != "" || len(points) <= few {
-		return points
-	}
-	stride := len(points) / few
-	var out []killPoint
-	for i := int(time.Now().Unix()) % stride; i < len(points); i += stride {
-		out = append(out, points[i])
-	}
-	return out
-}
-
 // killJoins has the second node come and go, killed each time elsewhere. Every
 // third join that was killed is given up: its token is as good as before.
 func (p *pair) killJoins() {
@@ -172,8 +149,8 @@ func (p *pair) killJoins() {
 	began := time.Now()
 	for i := range max(len(join), len(leave)) {
 		begun, words := time.Now(), p.words()
-		k := join[i%len(join)]
-		p.t.Logf("mk join, %s; mk leave, %s", k, leave[i%len(leave)])
+		k := nth(join, i)
+		p.t.Logf("mk join, %s; mk leave, %s", k, nth(leave, i))
 		p.kill(k, words...)
 		if err := p.m.secrets(); err != nil {
 			p.t.Errorf("mk join, %s: %v", k, err)
@@ -184,7 +161,7 @@ func (p *pair) killJoins() {
 		p.finish(k, words...)
 		p.joins++
 		p.whole(true, "mk join, "+k.String())
-		k = leave[i%len(leave)]
+		k = nth(leave, i)
 		p.kill(k, "leave")
 		if p.m.Started() {
 			p.finish(k, "leave")
@@ -226,10 +203,13 @@ func (p *pair) finish(k killPoint, words ...string) {
 	}
 }
 
-// kill runs mk until somebody is killed; if that is the agent, it comes back,
+// kill runs mk until somebody is killed, where somebody is to be; if that is the agent, it comes back,
 // and mk goes on.
 func (p *pair) kill(k killPoint, words ...string) {
 	p.t.Helper()
+	if k.who == "" {
+		return
+	}
 	if k.who == "mk" {
 		if err := p.m.killAt(p.t.Context(), k.at, k.last, words...); err != nil {
 			p.t.Fatal(err)
