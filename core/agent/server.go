@@ -83,15 +83,9 @@ func (o Options) listen(ctx context.Context) error {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
 	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now), queue: newQueue(), logs: newLogs(ctx, o.Now)}
-	h := &http.Server{
-		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keys.server() },
-		},
-		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-	}
+	h := bounded(newLimiter(o.Now).limited(s.routes()), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keys.server() })
+	h.ErrorLog = o.Log.StandardLogger(nil)
+	h.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	ended := make(chan error, 1)
 	go func() { ended <- h.ServeTLS(l, "", "") }()
 	select {
@@ -102,6 +96,16 @@ func (o Options) listen(ctx context.Context) error {
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer cancel()
 	return errors.Join(h.Shutdown(stop), l.Close())
+}
+
+// bounded is a server that waits for nobody for ever: a header has headerLimit
+// and 16 KiB, a request readLimit, unless its route says otherwise.
+func bounded(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert, GetCertificate: certificate},
+	}
 }
 
 // server answers requests of other nodes.
