@@ -272,8 +272,12 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		}
 	}
 	var since map[string]time.Time
+	apart := clocksApart
+	if h.Generation == 0 {
+		apart = 0 // it has just joined: what was wanted before is not for it
+	}
 	for _, r := range w.Restarts {
-		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
+		if r.Generation <= h.Generation || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
 		}
 		if since == nil {
@@ -293,7 +297,7 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		for _, name := range names {
 			// Who was started later than it was wanted, by any clock that other
 			// nodes may have, has had it.
-			if since[service.Alias(name)].Before(r.At.Add(clocksApart)) {
+			if since[service.Alias(name)].Before(r.At.Add(apart)) {
 				add(name)
 			}
 		}
@@ -306,7 +310,8 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 func (n *Node) wantedRenewals(w *cluster.Wanted, h *held) ([]changeset.Operation, error) {
 	own, due := n.Profiles(), []string{}
 	for _, r := range w.Renewals {
-		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
+		// Who has just joined has new ones, unless it is meant by its name.
+		if r.Generation <= h.Generation || (r.Node == "" && h.Generation == 0) || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
 		}
 		for _, p := range own {

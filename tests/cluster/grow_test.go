@@ -7,10 +7,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +66,32 @@ func inTheWay(t *testing.T, server, m *machine, words []string) {
 		}
 		return nil
 	})
+	revoked := server.invite()
+	server.run("mk", "token", "revoke", server.goodTokens()[0].ID)
+	refuses("was revoked", "join", revoked)
 	refuses("was the string cut off?", "join", words[1][:len(words[1])-10])
+}
+
+// listedToken is a token of mk token list.
+type listedToken struct {
+	ID      string    `json:"id"`
+	State   string    `json:"state"`
+	Created time.Time `json:"created"`
+}
+
+// goodTokens are those that are good, the newest first.
+func (m *machine) goodTokens() []listedToken {
+	m.t.Helper()
+	var all []listedToken
+	if err := json.Unmarshal([]byte(m.run("mk", "token", "list", "-o", "json")), &all); err != nil {
+		m.t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(x listedToken) bool { return x.State != "good" })
+	slices.SortFunc(all, func(a, b listedToken) int { return b.Created.Compare(a.Created) })
+	if len(all) == 0 {
+		m.t.Fatal("no token is good")
+	}
+	return all
 }
 
 // together joins workers at once, one through IPv6, while their invitation is

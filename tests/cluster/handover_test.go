@@ -133,7 +133,11 @@ func activeIn(list, plugin string) bool {
 	return false
 }
 
-func (m *machine) certificateEnds(name string) time.Time {
+func (m *machine) certificateEnds(name string) time.Time { return m.certificate(name).NotAfter }
+
+func (m *machine) serial(name string) string { return m.certificate(name).SerialNumber.String() }
+
+func (m *machine) certificate(name string) *x509.Certificate {
 	m.t.Helper()
 	data, err := os.ReadFile(filepath.Join(m.Root, "certs", name+".crt"))
 	if err != nil {
@@ -147,7 +151,7 @@ func (m *machine) certificateEnds(name string) time.Time {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return cert.NotAfter
+	return cert
 }
 
 // approvePending approves a join as soon as it waits. It is for a goroutine.
