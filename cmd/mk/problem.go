@@ -182,7 +182,9 @@ func classifyNode(err error) *problem {
 	}
 	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
 		message := "not ready: " + e.Service + " is " + e.State
-		if e.Restarts > 0 {
+		if e.Restarts == 1 {
+			message += ", started again once"
+		} else if e.Restarts > 1 {
 			message = fmt.Sprintf("not ready: %s restarts again and again (%d times)", e.Service, e.Restarts)
 		}
 		why := e.LastError

@@ -247,7 +247,7 @@ func clientsRenew(t *testing.T, m *machine) {
 	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.run("mk", "args", "set", "kube-apiserver", "audit-policy-file="+policy)
+	m.run("mk", "args", "set", "kube-apiserver", "audit-policy-file="+policy, "--no-wait")
 	m.run("mk", "args", "set", "kube-apiserver", "audit-log-path="+log)
 	m.run("mk", "status", "--wait-ready", "--timeout", "120s")
 	processes := kubelites(t, m)
