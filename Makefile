@@ -75,15 +75,17 @@ parts: ## build containerd, runc, the CNI plugins, flanneld and the images
 ## ---- the distribution
 
 DIST := mk-$(VERSION)-linux-amd64
-# The same sources and Go make the same bytes: names sorted, times those of the commit.
-dist: build ## write the reproducible archive that ./install installs, into out/
+# The same sources and Go make the same bytes: names sorted, times those of the commit, modes nobody's umask.
+dist: build archive ## write the reproducible archive that ./install installs, into out/
+
+archive:
 	@rm -rf $(OUT)/$(DIST) && mkdir -p $(OUT)/$(DIST)/completions
 	@cp -a $(OUT)/bin $(OUT)/plugins $(OUT)/images $(OUT)/$(DIST)/
 	@cp install README.md CHANGELOG.md $(OUT)/$(DIST)/
 	@for s in bash zsh fish; do $(OUT)/bin/mk completion $$s > $(OUT)/$(DIST)/completions/mk.$$s; done
 	@cp $(OUT)/parts.txt $(OUT)/$(DIST)/parts.txt
 	@cd $(OUT)/$(DIST) && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
-	@tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(DIST) | gzip -n > $(OUT)/$(DIST).tar.gz
+	@tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$$(git log -1 --format=%ct) -cf - $(DIST) | gzip -n > $(OUT)/$(DIST).tar.gz
 	@rm -rf $(OUT)/$(DIST); cd $(OUT) && sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256
 
 ## ---- tests
@@ -133,4 +135,4 @@ chaos: build ## kill mk before every single write of start, refresh-certs and pl
 	MK_CHAOS=1 go test -tags cluster -count=1 -run 'TestKilled$$' -timeout 60m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run TestTime -timeout 20m ./tests/cluster
 
-.PHONY: bench bench-smoke chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
+.PHONY: bench bench-smoke chaos help up test dist archive deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
