@@ -20,6 +20,9 @@ func TestOperate(t *testing.T) {
 	m := newMachine(t, 4, true)
 	m.run("mk", "start", "--name", "node-o")
 
+	t.Run("Kubernetes is whole", func(t *testing.T) { whole(t, m) })
+	t.Run("images are pulled, also from a mirror", func(t *testing.T) { pulls(t, m) })
+	t.Run("a name in csr.conf.template is served", func(t *testing.T) { edits(t, m) })
 	t.Run("certificates pass the judges", func(t *testing.T) { judge(t, m) })
 	t.Run("status, doctor and inspect", func(t *testing.T) { look(t, m) })
 	t.Run("dry runs change nothing", func(t *testing.T) { dryRuns(t, m) })
