@@ -105,7 +105,7 @@ func TestCluster(t *testing.T) {
 		if out, err := m[0].try(time.Minute, "mk", "remove-node", "n9", "--force"); err == nil {
 			t.Errorf("a node that never was is removed: %s", out)
 		}
-		m[0].run("mk", "remove-node", "n4", "--force")
+		removedGetsNothing(t, m[0], m[3], "n4", "n1")
 		nodesReady(t, m[0], len(m)-1)
 	})
 	t.Run("two of three disks gone", func(t *testing.T) { recovered(t, m, len(m)-1) })
