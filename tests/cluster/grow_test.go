@@ -264,6 +264,7 @@ func withoutVote(t *testing.T, server, m *machine, name string) {
 	if _, err := os.Lstat(filepath.Join(m.Root, "var/kubernetes/backend/etcd")); err == nil {
 		t.Errorf("%s has a datastore of its own", name)
 	}
+	restoredElsewhere(t, m, name)
 	// It is needed for nothing: the others go on without it, at once.
 	killEverything(t, m)
 	server.kubectl("create", "configmap", "without-"+name, "--request-timeout=5s")
@@ -272,4 +273,29 @@ func withoutVote(t *testing.T, server, m *machine, name string) {
 	m.run("mk", "start")
 	nodesReady(t, server, before)
 	m.kubectl("get", "configmap", "without-"+name)
+}
+
+// restoredElsewhere has a node without a vote save the cluster, and the cluster
+// back from that on an empty machine that does not reach it: as that node, which
+// votes there. On the node itself nothing is restored.
+func restoredElsewhere(t *testing.T, m *machine, name string) {
+	t.Helper()
+	saved, identity := savedWithKeys(t, m)
+	restore := []string{"datastore", "snapshot", "restore", "--yes", "--identity", identity, saved}
+	if _, err := m.try(time.Minute, "mk", restore...); err == nil || !strings.Contains(err.Error(), "holds no part of the datastore") || !strings.Contains(err.Error(), "mk reset --all") {
+		t.Errorf("a restore on a node without a vote: %v", err)
+	}
+	empty := newMachine(t, 40, true)
+	defer empty.remove()
+	began := time.Now()
+	empty.run("mk", restore...)
+	t.Logf("restored what a node without a vote saved in %s", round(time.Since(began)))
+	nodesReady(t, empty, 1)
+	empty.kubectl("get", "configmap", "from-"+name)
+	if all := datastoreMembers(empty); len(all) != 1 || all[0].Name != name || all[0].Role != "voter" || !strings.Contains(all[0].PeerAddress, empty.Address+":") {
+		t.Errorf("members of what was restored: %+v", all)
+	}
+	if out := empty.run("mk", "node", "list", "-o", "json"); !strings.Contains(out, `"name": "`+name+`"`) || strings.Contains(out, `"noVote": true`) || strings.Contains(out, `"n1"`) {
+		t.Errorf("nodes of what was restored:\n%s", out)
+	}
 }
