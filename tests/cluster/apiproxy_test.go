@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -73,6 +74,12 @@ func TestWorkersProxy(t *testing.T) {
 	invites(t, m)
 	m.run("mk", "stop")
 	m.run("mk", "start")
+	// Its agent looks when it begins whether a snapshot is due.
+	m.run("mk", "settings", "set", "snapshot-interval", "1s")
+	signal(t, m.daemon(), syscall.SIGKILL)
+	m.run("mk", "start")
+	m.says(" schedule", "datastore", "snapshot", "list")
+	m.run("mk", "settings", "unset", "snapshot-interval")
 	m.kubectl("--server=https://127.0.0.1:26443", "get", "nodes")
 	begun, err := cpuTicks(proxy.Process.Pid)
 	if err != nil {
