@@ -84,6 +84,7 @@ archive:
 	@cp install README.md CHANGELOG.md $(OUT)/$(DIST)/
 	@for s in bash zsh fish; do $(OUT)/bin/mk completion $$s > $(OUT)/$(DIST)/completions/mk.$$s; done
 	@cp $(OUT)/parts.txt $(OUT)/$(DIST)/parts.txt
+	@go run -buildvcs=false -ldflags '$(LDFLAGS)' ./cmd/units $(OUT) $(OUT)/$(DIST)/units
 	@cd $(OUT)/$(DIST) && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 	@tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$$(git log -1 --format=%ct) -cf - $(DIST) | gzip -n > $(OUT)/$(DIST).tar.gz
 	@rm -rf $(OUT)/$(DIST); cd $(OUT) && sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256

@@ -48,6 +48,7 @@ func TestArchive(t *testing.T) {
 	for _, want := range []string{
 		"bin/mk", "plugins/certs-local/bin/local", "plugins/certs-local/plugin.yaml", "images/pause.tar", "install", "README.md",
 		"completions/mk.bash", "completions/mk.zsh", "completions/mk.fish", "parts.txt", "SHA256SUMS",
+		"units/control-plane/mk-kubelite.service", "units/control-plane/mk-etcd.service", "units/worker/mk-apiserver-proxy.service",
 	} {
 		if !found[want] {
 			t.Errorf("%s is not in the archive", want)
