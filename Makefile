@@ -41,7 +41,9 @@ deps: ## install the Debian packages that are missing
 		if [ "$$(id -u)" != 0 ]; then echo "mk: these Debian packages are missing: "$$missing; echo "next  sudo apt-get install "$$missing; exit 50; fi; \
 		echo "installing" $$missing; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
-build: mk plugins kubelite parts ## build programs, plugins and images into out/
+build: mk plugins ## build programs, plugins and images into out/
+	@# side by side: while one is linked or waits for the network, the other compiles
+	@$(MAKE) --no-print-directory -j2 kubelite parts
 
 mk: ## build the command line
 	@mkdir -p $(OUT)/bin
