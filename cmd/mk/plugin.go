@@ -89,7 +89,11 @@ func (s *session) maybe(verb string, do func(*operation.Node) error) error {
 	if _, err := os.Stat(s.global.root); os.IsNotExist(err) {
 		return nil
 	}
-	return s.openFolder(verb, do)
+	err := s.openFolder(verb, do)
+	if errors.Is(err, operation.ErrNoNode) {
+		return nil // a reset leaves the folder
+	}
+	return err
 }
 
 func (s *session) listPlugins(c *cli.Context) error {
