@@ -20,10 +20,7 @@ import (
 // say: control-plane nodes restart one after the other.
 const farWait = 5 * time.Minute
 
-const (
-	exitsSome = ", 5 done on some nodes"
-	exitsFar  = exitsUsual + exitsSome
-)
+const exitsFar = exitsUsual + ", 5 done on some nodes"
 
 // whereOf reads --node, --all-nodes and, where a verb has it, --local.
 func whereOf(c *cli.Context) (operation.Where, error) {

@@ -63,7 +63,6 @@ const (
 	joinSealed = joinFolder + "/seal.key"
 	joinArgs   = joinFolder + "/args.json"
 	joinList   = joinFolder + "/plugins.json" // the list of plugins from before
-	joinKept   = joinFolder + "/settings.json"
 	pluginList = "plugins/lock.json"
 )
 

@@ -272,12 +272,8 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		}
 	}
 	var since map[string]time.Time
-	apart := clocksApart
-	if h.Generation == 0 {
-		apart = 0 // it has just joined: what was wanted before is not for it
-	}
 	for _, r := range w.Restarts {
-		if r.Generation <= h.Generation || (r.Node != "" && r.Node != n.Record.Name) {
+		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
 		}
 		if since == nil {
@@ -297,7 +293,7 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		for _, name := range names {
 			// Who was started later than it was wanted, by any clock that other
 			// nodes may have, has had it.
-			if since[service.Alias(name)].Before(r.At.Add(apart)) {
+			if since[service.Alias(name)].Before(r.At.Add(clocksApart)) {
 				add(name)
 			}
 		}
@@ -310,8 +306,7 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 func (n *Node) wantedRenewals(w *cluster.Wanted, h *held) ([]changeset.Operation, error) {
 	own, due := n.Profiles(), []string{}
 	for _, r := range w.Renewals {
-		// Who has just joined has new ones, unless it is meant by its name.
-		if r.Generation <= h.Generation || (r.Node == "" && h.Generation == 0) || (r.Node != "" && r.Node != n.Record.Name) {
+		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
 		}
 		for _, p := range own {
@@ -359,7 +354,7 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 	err = r.Apply(ctx, cs)
 	if err == nil && slices.Contains(restart, defaults.Kubelite) {
 		err = n.settled(ctx)
-		if why, ok := errors.AsType[*NotReadyError](err); ok && why.Broken() {
+		if _, broken := errors.AsType[*NotReadyError](err); broken {
 			err = errors.Join(err, n.Engine.Undo(context.WithoutCancel(ctx), change.ID{Operation: r.Record.Number, Change: r.Record.Changes}))
 		}
 	}
@@ -368,17 +363,23 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 
 // settled waits until Kubernetes is up on this node, after a restart.
 func (n *Node) settled(ctx context.Context) error {
-	return n.patiently(ctx, farLimit, func(ctx context.Context) error {
-		err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
-		if err != nil || n.Record.Role != node.ControlPlane {
-			return err
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go n.giveUp(ctx, stop)
+	ctx, cancel := context.WithTimeout(ctx, farLimit)
+	defer cancel()
+	err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
+	if err == nil && n.Record.Role == node.ControlPlane {
+		c, kubeErr := n.Kube()
+		if kubeErr != nil {
+			return kubeErr
 		}
-		c, err := n.Kube()
-		if err != nil {
-			return err
-		}
-		return c.WaitReady(ctx, n.detail)
-	})
+		err = c.WaitReady(ctx, n.detail)
+	}
+	if err != nil {
+		return n.whyNotReady(ctx, err)
+	}
+	return nil
 }
 
 // Drift is where this node is not as the cluster wants it, by what it was last

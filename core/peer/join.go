@@ -110,8 +110,7 @@ type Sealed struct {
 
 // CoreSecrets are sealed for the core of a joiner.
 type CoreSecrets struct {
-	ServiceAccountKey []byte            `json:"serviceAccountKey"`
-	Settings          map[string][]byte `json:"settings,omitempty"` // of active plugins, by kind/name
+	ServiceAccountKey []byte `json:"serviceAccountKey"`
 }
 
 // CoreRecipient names the core among the recipients.

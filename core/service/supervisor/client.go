@@ -159,22 +159,17 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte) (re
 }
 
 // err makes an error again of what the supervisor wrote, with the sentinels
-// and types that callers ask for.
+// that callers ask for.
 func (a response) err() error {
-	if a.Error == "" {
+	switch {
+	case a.Error == "":
 		return nil
+	case a.Reason == "unknown":
+		return &remoteError{a.Error, service.ErrUnknown}
+	case a.Reason == "deadline":
+		return &remoteError{a.Error, context.DeadlineExceeded}
 	}
-	var kind error
-	switch a.Reason {
-	case "unknown":
-		kind = service.ErrUnknown
-	case "deadline":
-		kind = context.DeadlineExceeded
-	}
-	if a.Start != nil {
-		a.Start.Err, kind = kind, a.Start
-	}
-	return &remoteError{a.Error, kind}
+	return &remoteError{a.Error, nil}
 }
 
 type remoteError struct {
