@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -31,17 +32,17 @@ func (p premature) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.ContentLength, resp.Body = int64(len(prematureBody)), io.NopCloser(bytes.NewReader([]byte(prematureBody)))
 		return resp, nil
 	}
-	again := r.Clone(r.Context())
-	if r.Body != nil && r.Body != http.NoBody {
-		if r.GetBody == nil {
-			return resp, nil
-		}
-		if again.Body, err = r.GetBody(); err != nil {
-			return resp, nil //nolint:nilerr // the answer that there is
-		}
+	if r.GetBody == nil && r.Body != nil && r.Body != http.NoBody {
+		return resp, nil // it cannot be sent a second time
 	}
 	// It may have become ready just after it answered. What it refused it did not do.
 	_ = resp.Body.Close() // nobody reads it
+	again := r.Clone(r.Context())
+	if r.GetBody != nil {
+		if again.Body, err = r.GetBody(); err != nil {
+			return nil, fmt.Errorf("send a request again: %w", err)
+		}
+	}
 	return p.next.RoundTrip(again)
 }
 

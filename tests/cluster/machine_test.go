@@ -4,10 +4,8 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -82,18 +80,6 @@ func (m *machine) run(name string, args ...string) string {
 		m.t.Fatal(err)
 	}
 	return out
-}
-
-// says waits until mk ends well and says that.
-func (m *machine) says(want string, words ...string) {
-	m.t.Helper()
-	m.eventually(time.Minute, func() error {
-		out, err := m.try(20*time.Second, "mk", words...)
-		if err == nil && !strings.Contains(out, want) {
-			err = fmt.Errorf("mk %s does not say %q:\n%s", strings.Join(words, " "), want, out)
-		}
-		return err
-	})
 }
 
 // kubectl runs mk kubectl.

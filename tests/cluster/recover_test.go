@@ -46,7 +46,9 @@ func recovered(t *testing.T, m []*machine, nodes int) {
 	}
 	nodesReady(t, left, nodes)
 	allThere(t, lost[0], acknowledged)
-	lost[1].says("voters: 3, of which 3 answer", "datastore", "status")
+	if out := lost[1].run("mk", "datastore", "status"); !strings.Contains(out, "voters: 3, of which 3 answer") {
+		t.Errorf("three nodes again:\n%s", out)
+	}
 	// One that is removed while it is alive hears of it.
 	left.run("mk", "remove-node", "n3", "--force")
 	lost[1].eventually(time.Minute, func() error {
@@ -120,6 +122,8 @@ func broughtBack(t *testing.T, left *machine, lost []*machine) {
 			t.Errorf("status of a node with old data: %v\n%s", err, out)
 		}
 	}
-	left.says("voters: 1, of which 1 answer", "datastore", "status")
+	if out := left.run("mk", "datastore", "status"); !strings.Contains(out, "voters: 1, of which 1 answer") {
+		t.Errorf("the recovered datastore after others came back:\n%s", out)
+	}
 	left.kubectl("create", "configmap", "after")
 }

@@ -65,12 +65,13 @@ func Started(pid int) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
+	now := time.Now() // before the other clock: what passes in between makes it earlier
 	var up unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
 		return time.Time{}, fmt.Errorf("read how long the machine is up: %w", err)
 	}
 	age := time.Duration(up.Nano()) - time.Duration(st.start)*(time.Second/ticks)
-	return time.Now().Add(-age), nil
+	return now.Add(-age), nil
 }
 
 // Same reports whether both name the same process, whatever program it runs.
