@@ -42,7 +42,9 @@ deps: ## install the Debian packages that are missing
 		if [ "$$(id -u)" != 0 ]; then echo "mk: these Debian packages are missing: "$$missing; echo "next  sudo apt-get install "$$missing; exit 50; fi; \
 		echo "installing" $$missing; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
-build: mk plugins kubelite parts ## build programs, plugins and images into out/
+build: mk plugins ## build programs, plugins and images into out/
+	@# side by side: while one is linked or waits for the network, the other compiles
+	@$(MAKE) --no-print-directory -j2 kubelite parts
 
 mk: ## build the command line
 	@mkdir -p $(OUT)/bin
@@ -76,15 +78,18 @@ parts: ## build containerd, runc, the CNI plugins, flanneld and the images
 ## ---- the distribution
 
 DIST := mk-$(VERSION)-linux-amd64
-# The same sources and Go make the same bytes: names sorted, times those of the commit.
-dist: build ## write the reproducible archive that ./install installs, into out/
+# The same sources and Go make the same bytes: names sorted, times those of the commit, modes nobody's umask.
+dist: build archive ## write the reproducible archive that ./install installs, into out/
+
+archive:
 	@rm -rf $(OUT)/$(DIST) && mkdir -p $(OUT)/$(DIST)/completions
 	@cp -a $(OUT)/bin $(OUT)/plugins $(OUT)/images $(OUT)/$(DIST)/
 	@cp install README.md CHANGELOG.md $(OUT)/$(DIST)/
 	@for s in bash zsh fish; do $(OUT)/bin/mk completion $$s > $(OUT)/$(DIST)/completions/mk.$$s; done
 	@cp $(OUT)/parts.txt $(OUT)/$(DIST)/parts.txt
+	@go run -buildvcs=false -ldflags '$(LDFLAGS)' ./cmd/units $(OUT) $(OUT)/$(DIST)/units
 	@cd $(OUT)/$(DIST) && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS
-	@tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -cf - $(DIST) | gzip -n > $(OUT)/$(DIST).tar.gz
+	@tar -C $(OUT) --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime=@$$(git log -1 --format=%ct) -cf - $(DIST) | gzip -n > $(OUT)/$(DIST).tar.gz
 	@rm -rf $(OUT)/$(DIST); cd $(OUT) && sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256
 
 ## ---- tests
@@ -134,4 +139,4 @@ chaos: build ## kill mk before every single write of start, refresh-certs and pl
 	MK_CHAOS=1 go test -tags cluster -count=1 -run 'TestKilled$$' -timeout 60m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run TestTime -timeout 20m ./tests/cluster
 
-.PHONY: bench bench-smoke chaos help up test dist deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
+.PHONY: bench bench-smoke chaos help up test dist archive deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api

@@ -104,9 +104,6 @@ type install struct {
 // copy. After an error nothing is installed and nothing is left but what the
 // next install sweeps.
 func (d *Dir) Install(ctx context.Context, from string, o Options) (*Result, error) {
-	if o.Limits == (folder.Limits{}) {
-		o.Limits = folder.DefaultLimits()
-	}
 	if o.Source == "" {
 		abs, err := filepath.Abs(from)
 		if err != nil {
@@ -114,15 +111,27 @@ func (d *Dir) Install(ctx context.Context, from string, o Options) (*Result, err
 		}
 		o.Source = "folder:" + abs
 	}
-	if o.reached == nil {
-		o.reached = func(Step) error { return nil }
-	}
 	lock, err := d.Sweep(ctx)
 	if err != nil {
 		return nil, err
 	}
-	in := &install{dir: d, options: o, lock: lock}
-	return in.run(ctx, from)
+	in := newInstall(d, lock, o)
+	defer in.close()
+	if err := in.fetch(ctx, from); err != nil {
+		return nil, err
+	}
+	return in.finish(ctx)
+}
+
+// newInstall begins an install. The store was swept, and lock is what it has.
+func newInstall(d *Dir, lock *lockfile.Lock, o Options) *install {
+	if o.Limits == (folder.Limits{}) {
+		o.Limits = folder.DefaultLimits()
+	}
+	if o.reached == nil {
+		o.reached = func(Step) error { return nil }
+	}
+	return &install{dir: d, options: o, lock: lock}
 }
 
 // Propose says what Install would ask a person to agree to where nothing of the
@@ -148,40 +157,65 @@ func Propose(ctx context.Context, from string, host manifest.Host) (*Proposal, e
 	return &Proposal{Manifest: m, Digest: in.tree.Digest(), Class: class, Reasons: reasons, Grants: manifest.Lines(m.Grants), Widened: manifest.Lines(m.Grants)}, nil
 }
 
-func (in *install) run(ctx context.Context, from string) (*Result, error) {
+// step is one step of an install.
+type step struct {
+	name Step
+	do   func() error
+}
+
+func (in *install) take(steps ...step) error {
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			return err
+		}
+		if err := in.options.reached(s.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch copies the folder into the store, under a temporary name. Several
+// installs may do so at once.
+func (in *install) fetch(ctx context.Context, from string) error {
 	source, err := os.OpenRoot(from)
 	if err != nil {
-		return nil, fmt.Errorf("opening the plugin's folder: %w", err)
+		return fmt.Errorf("opening the plugin's folder: %w", err)
 	}
 	defer source.Close()
-	in.store, err = in.dir.openStore()
+	if in.store, err = in.dir.openStore(); err != nil {
+		return err
+	}
+	return in.take(
+		step{StepResolve, func() error { return in.resolve(source, from) }},
+		step{StepCopy, func() error { return in.copy(ctx, source) }},
+	)
+}
+
+// finish judges what was fetched and installs it.
+func (in *install) finish(ctx context.Context) (*Result, error) {
+	err := in.take(
+		step{StepVerify, in.verify},
+		step{StepStore, func() error { return in.settle(ctx) }},
+		step{StepTrial, func() error { return in.try(ctx) }},
+		step{StepReceipt, func() error { return in.receipt(Pending) }},
+		step{StepLock, func() error { return in.dir.WriteLock(in.next) }},
+		step{StepDone, func() error { return in.receipt(Done) }},
+	)
 	if err != nil {
 		return nil, err
 	}
-	defer in.store.Close()
-	defer in.discard()
-	for _, s := range []struct {
-		step Step
-		do   func() error
-	}{
-		{StepResolve, func() error { return in.resolve(source, from) }},
-		{StepCopy, func() error { return in.copy(ctx, source) }},
-		{StepVerify, in.verify},
-		{StepStore, func() error { return in.settle(ctx) }},
-		{StepTrial, func() error { return in.try(ctx) }},
-		{StepReceipt, func() error { return in.receipt(Pending) }},
-		{StepLock, func() error { return in.dir.WriteLock(in.next) }},
-		{StepDone, func() error { return in.receipt(Done) }},
-	} {
-		if err := s.do(); err != nil {
-			return nil, err
-		}
-		if err := in.options.reached(s.step); err != nil {
-			return nil, err
-		}
-	}
 	uid, _ := in.next.User(in.entry.Kind, in.entry.Name)
 	return &Result{Installed: in.entry, Manifest: in.manifest, User: uid, Already: in.already}, nil
+}
+
+// close removes what was fetched and not installed.
+func (in *install) close() {
+	if in.store == nil {
+		return
+	}
+	in.discard()
+	_ = in.store.Close() // nothing was written to it
 }
 
 // resolve reads the manifest where it lies, so that what cannot fit is refused
@@ -306,49 +340,6 @@ func (in *install) plan() error {
 		return err
 	}
 	in.entry, _ = in.next.Find(in.entry.Digest)
-	return nil
-}
-
-func (in *install) consent(reasons []string) error {
-	p := &Proposal{
-		Manifest: in.manifest, Digest: in.entry.Digest, Class: in.entry.Class, Reasons: reasons,
-		Grants: manifest.Lines(in.manifest.Grants), Previous: agreedBefore(in.lock, in.entry),
-	}
-	p.Widened = p.Grants
-	if p.Previous != nil {
-		p.Widened = manifest.Widened(p.Previous.Grants, in.manifest.Grants)
-		if was, is := p.Previous.Publisher, in.entry.Publisher; was != is {
-			p.Widened = append(p.Widened, fmt.Sprintf("comes from another publisher: %q, was %q", is, was))
-		}
-		if len(p.Widened) == 0 && (p.Class == manifest.Contained || p.Previous.Class == p.Class) {
-			in.entry.Consent = p.Previous.Consent
-			return nil
-		}
-	}
-	if in.options.Consent == nil {
-		return problem.Refused(in.name()+" was not installed", "nobody agreed to what it may do", "")
-	}
-	if err := in.options.Consent(p); err != nil {
-		return fmt.Errorf("asking for what %s may do: %w", in.name(), err)
-	}
-	in.entry.Consent = lockfile.Consent{By: in.options.By, At: in.options.At.UTC()}
-	return nil
-}
-
-// agreedBefore is the version whose grants count as agreed to: the same
-// content, the active one, or the newest.
-func agreedBefore(l *lockfile.Lock, e lockfile.Installed) *lockfile.Installed {
-	if same, ok := l.Find(e.Digest); ok {
-		return &same
-	}
-	for _, a := range l.ActiveOf(e.Kind) {
-		if i, ok := l.Find(a.Digest); ok && a.Name == e.Name {
-			return &i
-		}
-	}
-	if v := l.Versions(e.Kind, e.Name); len(v) > 0 {
-		return &v[0]
-	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/pluginsdir/manifest"
@@ -37,22 +38,63 @@ func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*
 	}
 	o.Source = SourceShipped
 	o.Consent = func(*Proposal) error { return nil }
+	l, err := d.Lock()
+	if err != nil {
+		return nil, err
+	}
+	var all []*shipping
+	for _, e := range entries {
+		if e.IsDir() {
+			s := &shipping{folder: filepath.Join(folder, e.Name()), name: e.Name(), options: o}
+			s.err = s.look(l)
+			all = append(all, s)
+		}
+	}
+	if err := d.fetchShipped(ctx, l, all); err != nil {
+		return nil, err
+	}
 	var results []*Result
 	var failed []error
-	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
-		r, err := d.installShipped(ctx, filepath.Join(folder, e.Name()), e.Name(), defaults, o)
+	for _, s := range all {
+		r, err := d.installShipped(ctx, s, defaults)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("installing %s, which ships with mk: %w", e.Name(), err))
-			continue
+			failed = append(failed, fmt.Errorf("installing %s, which ships with mk: %w", s.name, err))
 		}
 		if r != nil {
 			results = append(results, r)
 		}
 	}
 	return results, errors.Join(failed...)
+}
+
+// shipping is a plugin of a release on its way.
+type shipping struct {
+	folder, name string
+	options      Options
+	manifest     *manifest.Manifest // nil: the folder is no plugin's
+	known        bool               // it was installed before, in any version
+	fetch        bool               // it is to be installed
+	install      *install
+	err          error
+}
+
+// fetchShipped copies what is to be installed, all of it at once: that takes
+// longer than the rest, and changes nothing that is in use.
+func (d *Dir) fetchShipped(ctx context.Context, l *lockfile.Lock, all []*shipping) error {
+	wanted := slices.DeleteFunc(slices.Clone(all), func(s *shipping) bool { return !s.fetch })
+	if len(wanted) == 0 {
+		return nil
+	}
+	if _, err := d.Sweep(ctx); err != nil {
+		return err
+	}
+	var copies sync.WaitGroup
+	for _, s := range wanted {
+		s.install = newInstall(d, l, s.options)
+		copies.Go(func() { s.err = s.install.fetch(ctx, s.folder) })
+	}
+	copies.Wait()
+	return nil
 }
 
 // Shipped is a plugin that a release brings.
@@ -97,40 +139,58 @@ func (d *Dir) PlanShipped(folder string) ([]Shipped, error) {
 	return out, nil
 }
 
-// installShipped answers nil where there is nothing to do.
-func (d *Dir) installShipped(ctx context.Context, from, name string, defaults []string, o Options) (*Result, error) {
-	m, raw, err := readManifest(from)
+// look finds out what is to be done.
+func (s *shipping) look(l *lockfile.Lock) error {
+	m, raw, err := readManifest(s.folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // some other folder
+		return nil // some other folder
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id := m.Identity.Identity
-	if want := fileName(id.Kind, id.Name); want != name {
-		return nil, fmt.Errorf("the folder of %s must be called %s", id, want)
+	if want := fileName(id.Kind, id.Name); want != s.name {
+		return fmt.Errorf("the folder of %s must be called %s", id, want)
 	}
-	l, err := d.Lock()
-	if err != nil {
-		return nil, err
-	}
-	_, known := l.User(id.Kind, id.Name)
-	var result *Result
+	s.manifest = m
+	_, s.known = l.User(id.Kind, id.Name)
 	switch old := sameVersion(l, id); {
 	case old == nil:
-		result, err = d.Install(ctx, from, o)
+		s.fetch = true
 	case old.Source != SourceShipped || old.Manifest == digestOf(raw):
 		// In place already; or someone else's of the same version, which stays.
 	default:
-		result, err = d.replaceShipped(ctx, from, *old, o)
+		// A rebuilt content takes the place of the same version, active or not: mk's
+		// own programs were replaced in the same way. An open operation ends first.
+		s.options.rebuilt = true
+		s.fetch = !slices.ContainsFunc(s.options.Pins, func(p lockfile.Pin) bool { return p.Digest == old.Digest })
 	}
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// installShipped answers nil where there is nothing to do.
+func (d *Dir) installShipped(ctx context.Context, s *shipping, defaults []string) (*Result, error) {
+	if s.install != nil {
+		defer s.install.close()
 	}
+	if s.err != nil || s.manifest == nil {
+		return nil, s.err
+	}
+	var result *Result
+	if s.install != nil {
+		var err error
+		if s.install.lock, err = d.Lock(); err != nil { // the one before has written it
+			return nil, err
+		}
+		if result, err = s.install.finish(ctx); err != nil {
+			return nil, err
+		}
+	}
+	id := s.manifest.Identity.Identity
 	if defaults != nil && !slices.Contains(defaults, id.String()) {
 		return result, nil
 	}
-	return result, d.activateShipped(id, o, known)
+	return result, d.activateShipped(id, s.options, s.known)
 }
 
 // defaultsName is the file of a release that says which of several plugins of
@@ -185,18 +245,6 @@ func sameVersion(l *lockfile.Lock, id plugin.Identity) *lockfile.Installed {
 		}
 	}
 	return nil
-}
-
-// replaceShipped puts a rebuilt content in place of the same version, active or
-// not: mk's own programs were replaced in the same way.
-func (d *Dir) replaceShipped(ctx context.Context, from string, old lockfile.Installed, o Options) (*Result, error) {
-	for _, p := range o.Pins {
-		if p.Digest == old.Digest {
-			return nil, nil // when the operation is finished
-		}
-	}
-	o.rebuilt = true
-	return d.Install(ctx, from, o)
 }
 
 // activateShipped makes a plugin active where nothing is: for kinds of which a

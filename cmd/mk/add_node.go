@@ -100,6 +100,10 @@ func invitationOutputs() []string { return []string{"token", "token-check"} }
 func (s *session) showInvitation(i clustering.Invitation, worker bool, guests []string) error {
 	first := i.ConnectionStrings[0]
 	tail := first[strings.IndexByte(first, '/')+1:] // token/check
+	flag := ""
+	if worker {
+		flag = " --worker"
+	}
 	switch s.global.output {
 	case "token":
 		s.printf("%s\n", i.Token)
@@ -109,7 +113,7 @@ func (s *session) showInvitation(i clustering.Invitation, worker bool, guests []
 		return nil
 	case "short":
 		for _, url := range i.ConnectionStrings {
-			s.printf("mk join %s\n", url)
+			s.printf("mk join %s%s\n", url, flag)
 		}
 		return nil
 	}
@@ -123,10 +127,6 @@ func (s *session) showInvitation(i clustering.Invitation, worker bool, guests []
 		result.Expires = &i.Expires
 	}
 	return s.show(result, func(w io.Writer) error {
-		flag := ""
-		if worker {
-			flag = " --worker"
-		}
 		fmt.Fprintf(w, "On the machine that is to join:\n\n  sudo mk join %s%s\n\n", first, flag)
 		if !worker {
 			fmt.Fprintf(w, "As a worker, which runs pods and no control plane:\n\n  sudo mk join %s --worker\n\n", first)

@@ -46,6 +46,9 @@ func dress(s *session, commands []*cli.Command, path string) {
 		if c.SkipFlagParsing {
 			continue
 		}
+		if list := find(c.Subcommands, "list"); list != nil { // a bare noun lists
+			c.Flags = append(c.Flags, missing(c.Flags, list.Flags)...)
+		}
 		c.Flags = append(c.Flags, globalFlags(s)...)
 		before := c.Before
 		c.Before = func(ctx *cli.Context) error {
@@ -75,6 +78,12 @@ func dress(s *session, commands []*cli.Command, path string) {
 		}
 		dress(s, c.Subcommands, full)
 	}
+}
+
+// missing are the flags of which have has none of the name.
+func missing(have, flags []cli.Flag) []cli.Flag {
+	names := flagNames(have)
+	return slices.DeleteFunc(slices.Clone(flags), func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
 }
 
 // globalFlags are taken before and after the verb.
@@ -233,7 +242,9 @@ func noMore(args []string, argsUsage, path string) error {
 
 const (
 	exitsUsual = "0 done, 1 failed, 2 wrong usage, 50 needs root"
-	exitsRead  = "0 done, 1 failed, 2 wrong usage"
+	exitsTold  = "0 done, 1 failed, 2 wrong usage"
+	exitsRead  = exitsTold + ", 50 needs root or the group"
+	exitsWait  = exitsUsual + ", 4 not ready in time"
 )
 
 const appHelp = `mk - real Kubernetes on a node; every strategic decision is a plugin

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/service"
 )
 
 func (s *session) argsVerbs() *cli.Command {
@@ -24,16 +26,16 @@ func (s *session) argsVerbs() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "args", Aliases: []string{"arg"}, Usage: "list, get, set and unset arguments of services",
-		Description: "mk args list kubelet\nsudo mk args set kubelet max-pods=200", UsageText: exitsUsual,
+		Description: "mk args list kubelet\nsudo mk args set kubelet max-pods=200", UsageText: exitsFar,
 		Action: s.listArgs,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list a service's arguments", ArgsUsage: "[SERVICE]", Description: "mk args list kubelet\nsudo mk args list kubelet --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.listArgs},
 			{Name: "get", Usage: "print an argument's value", ArgsUsage: "SERVICE OPTION", Description: "mk args get kubelet max-pods", UsageText: exitsRead, Action: s.getArg},
 			{Name: "set", Usage: "set an argument and restart its service", ArgsUsage: "SERVICE OPTION[=VALUE]",
-				Description: "sudo mk args set kubelet max-pods=200\nsudo mk args set kubelet max-pods=200 --all-nodes", UsageText: exitsFar, Flags: change(),
+				Description: "sudo mk args set kubelet max-pods=200\nsudo mk args set kubelet max-pods=200 --all-nodes", UsageText: exitsWait + exitsSome, Flags: change(),
 				Action: func(c *cli.Context) error { return s.changeArg(c, true) }},
 			{Name: "unset", Usage: "remove an argument, or take back what the cluster wants of it", ArgsUsage: "SERVICE OPTION",
-				Description: "sudo mk args unset kubelet max-pods\nsudo mk args unset kubelet max-pods --all-nodes", UsageText: exitsFar, Flags: change(),
+				Description: "sudo mk args unset kubelet max-pods\nsudo mk args unset kubelet max-pods --all-nodes", UsageText: exitsWait + exitsSome, Flags: change(),
 				Action: func(c *cli.Context) error { return s.changeArg(c, false) }},
 		},
 	}
@@ -125,7 +127,7 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 	if err := s.root("args " + c.Command.Name); err != nil {
 		return err
 	}
-	service, word := c.Args().Get(0), strings.TrimLeft(c.Args().Get(1), "-")
+	file, word := c.Args().Get(0), strings.TrimLeft(c.Args().Get(1), "-")
 	name, value, hasValue := strings.Cut(word, "=")
 	if err := args.CheckName(name); err != nil {
 		return usage("%s", err.Error())
@@ -140,10 +142,10 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 	ctx, cancel := s.bounded(c)
 	defer cancel()
 	return s.open("args", func(n *operation.Node) error {
-		if _, err := loadArgs(n, service); err != nil {
+		if _, err := loadArgs(n, file); err != nil {
 			return err
 		}
-		o := operation.ArgumentOptions{Service: service, Option: name, Unset: !set, Local: where.Local}
+		o := operation.ArgumentOptions{Service: file, Option: name, Unset: !set, Local: where.Local}
 		if hasValue {
 			o.Value = &value
 		}
@@ -152,7 +154,7 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 			if !set {
 				what = "unset"
 			}
-			return s.far(c, n, where, what+" "+service+" --"+name, func(ctx context.Context) (int, error) { return n.WishArgument(ctx, o, where) })
+			return s.far(c, n, where, what+" "+file+" --"+name, func(ctx context.Context) (int, error) { return n.WishArgument(ctx, o, where) })
 		}
 		if s.global.dryRun {
 			plan, err := n.DryArgument(ctx, o)
@@ -161,16 +163,39 @@ func (s *session) changeArg(c *cli.Context, set bool) error {
 			}
 			return s.showPlan(plan)
 		}
-		changed, err := n.SetArgument(ctx, o)
+		number, err := n.SetArgument(ctx, o)
 		if err != nil {
+			return notSet(ctx, n, o, err)
+		}
+		if err := s.well(ctx, n, number); err != nil {
 			return err
 		}
-		return s.show(map[string]bool{"changed": changed}, func(w io.Writer) error {
-			if changed {
+		return s.show(setArgument{number > 0, number}, func(w io.Writer) error {
+			if number > 0 {
 				return nil
 			}
-			_, err := fmt.Fprintf(w, "%s --%s is so already: nothing was changed\n", service, name)
+			_, err := fmt.Fprintf(w, "%s --%s is so already: nothing was changed\n", file, name)
 			return err
 		})
 	})
+}
+
+// setArgument is what became of an argument.
+type setArgument struct {
+	Changed bool `json:"changed"`
+	Change  int  `json:"change,omitempty"` // its number
+}
+
+// notSet says of an argument that a service does not come up with whether it
+// was taken back.
+func notSet(ctx context.Context, n *operation.Node, o operation.ArgumentOptions, err error) error {
+	if _, ok := errors.AsType[*service.StartError](err); !ok {
+		return err
+	}
+	p := explain(ctx, err)
+	p.Changed = true
+	if plan, err := n.DryArgument(ctx, o); err == nil && len(plan.Changes) > 0 {
+		p.Changed, p.state = false, "the argument was taken back"
+	}
+	return p
 }

@@ -20,7 +20,7 @@ func (s *session) certsVerbs() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "certs", Aliases: []string{"cert"}, Usage: "list, show, check and renew this node's certificates",
-		Description: "mk certs\nsudo mk certs renew server", UsageText: exitsUsual + ", 4 one ends soon",
+		Description: "mk certs\nsudo mk certs renew server", UsageText: exitsFar,
 		Action: s.listCerts,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the certificates and when they end", Description: "mk certs list\nsudo mk certs list --all-nodes", UsageText: exitsFar, Flags: where(), Action: s.listCerts},

@@ -25,13 +25,13 @@ func (s *session) changes() *cli.Command {
 	}
 	return &cli.Command{
 		Name: "changes", Aliases: []string{"change"}, Usage: "list, show, undo and abort what mk did",
-		Description: "mk changes\nmk changes --since 1d\nsudo mk changes undo 12", UsageText: exitsUsual,
+		Description: "mk changes\nmk changes --since 1d\nsudo mk changes undo 12", UsageText: exitsFar,
 		Flags: []cli.Flag{since()}, Action: s.listChanges,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list every operation, newest last", Description: "mk changes list\nsudo mk changes list --all-nodes", UsageText: exitsFar,
 				Flags: []cli.Flag{since(), &cli.BoolFlag{Name: "all-nodes", Usage: "of every node, the newest"}}, Action: s.listChanges},
 			{Name: "show", Usage: "show one operation and what it wrote on this node", ArgsUsage: "N", Description: "mk changes show 12", UsageText: exitsRead, Action: s.showChange},
-			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.UndoOperation(c.Context, number) })},
+			{Name: "undo", Usage: "take the newest finished operation back", ArgsUsage: "N", Description: "sudo mk changes undo 12", UsageText: exitsWait, Action: s.numbered(s.undoChange)},
 			{Name: "abort", Usage: "give an open operation up", ArgsUsage: "N", Description: "sudo mk changes abort 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error { return n.AbortOperation(c.Context, number) })},
 			{Name: "pause", Usage: "leave an open operation alone until it is resumed", ArgsUsage: "N", Description: "sudo mk changes pause 12", UsageText: exitsUsual, Action: s.numbered(func(c *cli.Context, n *operation.Node, number int) error {
 				return n.PauseOperation(c.Context, number, true)
@@ -167,4 +167,14 @@ func (s *session) numbered(do func(*cli.Context, *operation.Node, int) error) cl
 			return do(c, n, number)
 		})
 	}
+}
+
+// undoChange takes a change back and waits until the node works without it.
+func (s *session) undoChange(c *cli.Context, n *operation.Node, number int) error {
+	ctx, cancel := s.bounded(c)
+	defer cancel()
+	if err := n.UndoOperation(ctx, number); err != nil {
+		return err
+	}
+	return s.well(ctx, n, 0)
 }

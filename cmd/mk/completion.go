@@ -7,7 +7,7 @@ import (
 func (s *session) completion() *cli.Command {
 	return &cli.Command{
 		Name: "completion", Usage: "print a completion script", ArgsUsage: "bash|zsh|fish",
-		Description: "mk completion bash > /etc/bash_completion.d/mk", UsageText: exitsRead,
+		Description: "mk completion bash > /etc/bash_completion.d/mk", UsageText: exitsTold,
 		Action: func(c *cli.Context) error {
 			script, ok := map[string]string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}[c.Args().First()]
 			if !ok || c.Args().Len() != 1 {

@@ -20,7 +20,10 @@ import (
 // say: control-plane nodes restart one after the other.
 const farWait = 5 * time.Minute
 
-const exitsFar = exitsUsual + ", 5 done on some nodes"
+const (
+	exitsSome = ", 5 done on some nodes"
+	exitsFar  = exitsUsual + exitsSome
+)
 
 // whereOf reads --node, --all-nodes and, where a verb has it, --local.
 func whereOf(c *cli.Context) (operation.Where, error) {

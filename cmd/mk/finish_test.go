@@ -141,15 +141,17 @@ func TestFirstLines(t *testing.T) {
 
 func TestInterrupt(t *testing.T) {
 	for signal, want := range map[os.Signal]string{
-		os.Interrupt:    "stopping at the next safe step; again to stop now\n",
-		syscall.SIGTERM: "",
+		os.Interrupt:    "stopping at the next safe step; again to stop now\nchange 12 stands open: mk changes show 12\n",
+		syscall.SIGTERM: "change 12 stands open: mk changes show 12\n",
 	} {
 		signals := make(chan os.Signal, 2)
 		signals <- signal
 		signals <- signal
 		ctx, cancel := context.WithCancel(t.Context())
 		var said bytes.Buffer
-		interrupt(signals, &said, cancel)
+		s, _, _ := testSession(t, "pretty")
+		s.stands.Store(12)
+		interrupt(signals, &said, cancel, s.standing)
 		if ctx.Err() == nil || said.String() != want {
 			t.Errorf("%v: %v, said %q", signal, ctx.Err(), said.String())
 		}

@@ -11,7 +11,7 @@ import (
 func (s *session) help() *cli.Command {
 	return &cli.Command{
 		Name: "help", Usage: "help on a verb or a topic", ArgsUsage: "[VERB|TOPIC]",
-		Description: "mk help start\nmk help exit-codes", UsageText: exitsRead,
+		Description: "mk help start\nmk help exit-codes", UsageText: exitsTold,
 		Action: func(c *cli.Context) error {
 			word := c.Args().First()
 			if word == "" {

@@ -37,11 +37,11 @@ func (s *session) join() *cli.Command {
 			&cli.BoolFlag{Name: "disable-at-boot", Usage: "do not start again with the machine"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := s.root("join"); err != nil {
-				return err
-			}
 			o, err := s.joinOptions(c)
 			if err != nil {
+				return err
+			}
+			if err := s.root("join"); err != nil {
 				return err
 			}
 			if c.Bool("renew") {

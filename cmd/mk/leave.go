@@ -74,6 +74,9 @@ func silentProblem(e *membership.SilentError, verb string, next ...string) *prob
 		silent = append(silent, strings.TrimSpace(line))
 	}
 	what, why, _ := strings.Cut(silent[0], ": ")
+	if _, _, ok := strings.Cut(e.Err.Error(), "https://"); !ok { // who was asked answers, for others that do not
+		what, why = "a node of the cluster cannot do it now", silent[0]
+	}
 	if len(silent) > 1 {
 		what, why = "no node of the cluster answers", strings.Join(silent, "; ")
 	}

@@ -109,14 +109,19 @@ func addRecords(ctx context.Context, n *operation.Node, shown []shownNode) ([]sh
 		if i < 0 {
 			shown, i = append(shown, shownNode{Name: m.Name, Reason: "it is no node of Kubernetes", Address: m.Address, Created: m.Joined}), len(shown)
 		}
-		shown[i].State, shown[i].Versions = string(m.State), m.Versions
-		shown[i].Roles, shown[i].NoVote = []string{m.Role}, m.NoVote
-		if r := reports[m.Name]; r != nil {
-			shown[i].Versions, shown[i].Generation, shown[i].Error = r.Versions, r.Generation, r.Error
-			shown[i].Drift, shown[i].Plugins, shown[i].Seen = r.Drift, r.Plugins, r.At
-		}
+		shown[i].add(m, reports[m.Name])
 	}
 	return shown, nil
+}
+
+// add is what mk's record of a node says, and its agent's report, if any.
+func (x *shownNode) add(m *cluster.Member, r *cluster.Report) {
+	x.State, x.Versions = string(m.State), m.Versions
+	x.Roles, x.NoVote = []string{m.Role}, m.NoVote
+	if r != nil {
+		x.Versions, x.Generation, x.Error = r.Versions, r.Generation, r.Error
+		x.Drift, x.Plugins, x.Seen = r.Drift, r.Plugins, r.At
+	}
 }
 
 // rolesText says what a node is for, and that it has no vote in the datastore.
@@ -163,16 +168,13 @@ func printNodes(w io.Writer, all []shownNode) error {
 		if x.Drained {
 			ready += ", takes no pods"
 		}
-		seen := "never"
-		if !x.Seen.IsZero() {
-			seen = ago(x.Seen)
-		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Name, ready, rolesText(x), word(x.Address, "-"), word(x.Version, "-"),
-			word(x.Versions["mk"], "-"), driftText(x), seen)
+			word(x.Versions["mk"], "-"), driftText(x), seenText(x))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	printPlugins(w, all)
 	for _, x := range all {
 		if x.Error != "" {
 			fmt.Fprintf(w, "%s cannot do what the cluster wants: %s\n", x.Name, x.Error)
@@ -182,6 +184,45 @@ func printNodes(w io.Writer, all []shownNode) error {
 		}
 	}
 	return nil
+}
+
+// seenText says when a node's agent was heard of.
+func seenText(x shownNode) string {
+	if x.Seen.IsZero() {
+		return "never"
+	}
+	return ago(x.Seen)
+}
+
+// printPlugins says which nodes run which plugins: one line where all run the
+// same. Workers run none.
+func printPlugins(w io.Writer, all []shownNode) {
+	of, order := map[string][]string{}, []string{}
+	for _, x := range all {
+		text := pluginsText(x)
+		if text == "" {
+			continue
+		}
+		if of[text] == nil {
+			order = append(order, text)
+		}
+		of[text] = append(of[text], x.Name)
+	}
+	for _, text := range order {
+		fmt.Fprintf(w, "plugins of %s: %s\n", strings.Join(of[text], ", "), text)
+	}
+}
+
+// pluginsText is a node's active plugins with their versions, each once.
+func pluginsText(x shownNode) string {
+	var out []string
+	for _, p := range x.Plugins {
+		if text := p.Kind + "/" + p.Name + " " + p.Version; !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
 }
 
 // shownPending is a join that waits, as documents have it.

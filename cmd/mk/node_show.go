@@ -18,7 +18,6 @@ import (
 type shownView struct {
 	shownNode
 	Addresses []string          `json:"addresses"`
-	Versions  map[string]string `json:"versions,omitempty"`
 	Joined    time.Time         `json:"joined,omitzero"`
 	Labels    map[string]string `json:"labels"`
 	Taints    []string          `json:"taints"`
@@ -46,7 +45,12 @@ func (s *session) nodeShow(c *cli.Context) error {
 			}
 		}
 		if v.Record != nil {
-			out.Versions, out.Joined, out.NoVote = v.Record.Versions, v.Record.Joined, v.Record.NoVote
+			reports, err := n.Reports(ctx)
+			if err != nil {
+				return err
+			}
+			out.add(v.Record, reports[v.Record.Name])
+			out.Joined = v.Record.Joined
 			for _, a := range append([]string{v.Record.Address}, v.Record.Addresses...) {
 				if !slices.Contains(out.Addresses, a) {
 					out.Addresses = append(out.Addresses, a)
@@ -66,6 +70,15 @@ func printView(w io.Writer, v *shownView) error {
 	fmt.Fprintf(w, "kubelet    %s\nmk         %s\n", v.Version, word(v.Versions["mk"], "not known"))
 	if !v.Joined.IsZero() {
 		fmt.Fprintf(w, "joined     %s\n", v.Joined.Local().Format(time.DateTime))
+	}
+	fmt.Fprintf(w, "plugins    %s\n", word(pluginsText(v.shownNode), "none"))
+	fmt.Fprintf(w, "contact    %s\n", seenText(v.shownNode))
+	fmt.Fprintf(w, "drift      %s\n", driftText(v.shownNode))
+	for _, d := range v.Drift {
+		fmt.Fprintf(w, "           %s\n", d)
+	}
+	if v.Error != "" {
+		fmt.Fprintf(w, "           cannot do what the cluster wants: %s\n", v.Error)
 	}
 	fmt.Fprintf(w, "taints     %s\n", word(strings.Join(v.Taints, ", "), "none"))
 	for i, k := range slices.Sorted(maps.Keys(v.Labels)) {

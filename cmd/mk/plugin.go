@@ -21,7 +21,7 @@ func (s *session) pluginVerbs() *cli.Command {
 	authority := &cli.StringFlag{Name: "for", Usage: "only for this `AUTHORITY`: kubernetes, front-proxy or datastore"}
 	return &cli.Command{
 		Name: "plugin", Aliases: []string{"plugins"}, Usage: "list, install, use, roll back, remove and verify plugins",
-		Description: "mk plugin list\nsudo mk plugin install ./certs-vault\nsudo mk plugin use certs/vault", UsageText: exitsUsual + ", 3 refused, 6 needs --yes",
+		Description: "mk plugin list\nsudo mk plugin install ./certs-vault\nsudo mk plugin use certs/vault", UsageText: exitsUsual + ", 3 refused" + exitsSome + ", 6 needs --yes",
 		Action: s.listPlugins,
 		Subcommands: []*cli.Command{
 			{Name: "list", Usage: "list the installed plugins", Description: "mk plugin list\nsudo mk plugin list --all-nodes", UsageText: exitsFar,
@@ -89,7 +89,11 @@ func (s *session) maybe(verb string, do func(*operation.Node) error) error {
 	if _, err := os.Stat(s.global.root); os.IsNotExist(err) {
 		return nil
 	}
-	return s.openFolder(verb, do)
+	err := s.openFolder(verb, do)
+	if errors.Is(err, operation.ErrNoNode) {
+		return nil // a reset leaves the folder
+	}
+	return err
 }
 
 func (s *session) listPlugins(c *cli.Context) error {

@@ -182,10 +182,20 @@ func classifyNode(err error) *problem {
 	}
 	if e, ok := errors.AsType[*operation.NotReadyError](err); ok {
 		message := "not ready: " + e.Service + " is " + e.State
-		if e.Restarts > 0 {
-			message += fmt.Sprintf(", started again %d times", e.Restarts)
+		if e.Restarts == 1 {
+			message += ", started again once"
+		} else if e.Restarts > 1 {
+			message = fmt.Sprintf("not ready: %s restarts again and again (%d times)", e.Service, e.Restarts)
 		}
-		return &problem{Reason: "NOT_READY", Message: message, Why: e.LastError, exit: exitNotReady,
+		why := e.LastError
+		if !e.Broken() && e.Err != nil {
+			message, why = "not ready in time: "+e.Service+" runs", strings.TrimSpace(e.Err.Error()+"\n"+e.LastError)
+		}
+		return &problem{Reason: "NOT_READY", Message: message, Why: why, exit: exitNotReady,
+			Next: []string{"mk doctor", "mk logs " + e.Service + " --since 5m"}}
+	}
+	if e, ok := errors.AsType[*service.StartError](err); ok {
+		return &problem{Reason: "NOT_READY", Message: e.Service + " does not come up: " + e.What, Why: e.LastError, exit: exitNotReady,
 			Next: []string{"mk doctor", "mk logs " + e.Service + " --since 5m"}}
 	}
 	if e, ok := errors.AsType[*operation.OpenError](err); ok {
@@ -214,7 +224,7 @@ func classifyNode(err error) *problem {
 	case errors.Is(err, pki.ErrClock):
 		return &problem{Reason: "CLOCK", Message: "the clock is behind", Why: err.Error(), exit: exitFailed, state: unchanged,
 			Next: []string{"timedatectl set-ntp true"}}
-	case errors.Is(err, service.ErrNotRunning):
+	case errors.Is(err, service.ErrNotRunning), errors.Is(err, operation.ErrStopped):
 		return &problem{Reason: "NOT_RUNNING", Message: "the node is not running", Why: err.Error(), exit: exitNotReady, Next: []string{"mk start"}}
 	case errors.Is(err, operation.ErrAuthorityInUse):
 		return &problem{Reason: "AUTHORITY_IN_USE", Message: "another certs plugin cannot be used on a running cluster yet", Why: err.Error(), exit: exitRefused, state: unchanged}

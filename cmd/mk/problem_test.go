@@ -50,6 +50,12 @@ func messages(ctx context.Context) map[string]error {
 			Closed: []membership.ClosedPort{{From: "node-a", To: "node-d", Address: "10.8.0.9", Port: 2380, Why: "no answer in 3 s"}}}, unchanged),
 		"not-ready": fmt.Errorf("start: %w", &operation.NotReadyError{Service: "kubelite", State: "restarting", Restarts: 6,
 			LastError: `open /var/lib/mk/certs/server.key: no such file`, Err: context.DeadlineExceeded}),
+		"not-ready-in-time": fmt.Errorf("start: %w", &operation.NotReadyError{Service: "kubelite", State: "running",
+			LastError: "apiserver: dial tcp 127.0.0.1:12379: connection refused", Err: fmt.Errorf("wait for the API server: %w", context.DeadlineExceeded)}),
+		"not-up": fmt.Errorf("change 5.1: %w", &service.StartError{Service: "etcd", What: "it ended 3 times before it was ready (exit status 2)",
+			LastError: "flag provided but not defined: -no-such-flag"}),
+		"unwell": unwell(ctx, &operation.NotReadyError{Service: "kubelite", State: "backoff", Restarts: 5,
+			LastError: "Error: kube-apiserver: unknown flag: --no-such-flag", Err: context.Canceled}, 12),
 		"plugin-integrity": fmt.Errorf("ask certs/stepca: %w", &pluginhost.IntegrityError{
 			Path: "/var/lib/mk/plugins/store/stepca/bin/stepca", Want: "sha256:3fd0" + strings.Repeat("0", 60), Got: "sha256:77ab" + strings.Repeat("0", 60)}),
 		"plugin-refused": pluginproblem.Refused("certs/stepca 1.2.0 was not installed", "its manifest names bin/stepca, whose sha256 is another", "get the folder again from its vendor"),

@@ -40,6 +40,9 @@ func (s *session) undoRenewal(c *cli.Context) error {
 			return s.showPlan(&operation.Plan{Then: []string{fmt.Sprintf("undo change %d", number)}})
 		}
 		number, err := n.UndoRenewal(ctx)
+		if err == nil {
+			err = s.well(ctx, n, 0)
+		}
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ func (s *session) reset() *cli.Command {
 	return &cli.Command{
 		Name: "reset", Usage: "take this node away: its pods, its data, its keys",
 		Description: "sudo mk reset --all", UsageText: exitsUsual + ", 6 needs --yes",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "everything (required: nothing less is offered yet)"}},
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "node, data and keys; volumes outside its folder (hostPath) stay: mk makes none"}},
 		Action: func(c *cli.Context) error { return s.doReset(c, c.Bool("all")) },
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (s *session) restart() *cli.Command {
 	return &cli.Command{
 		Name: "restart", Usage: "restart services, with the arguments that are on disk", ArgsUsage: "[SERVICE...]",
-		Description: "sudo mk restart kubelite\nsudo mk restart kubelite --all-nodes", UsageText: exitsFar,
+		Description: "sudo mk restart kubelite\nsudo mk restart kubelite --all-nodes", UsageText: exitsWait + exitsSome,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "all-nodes", Usage: "on every node; control-plane nodes one after the other"},
 			&cli.StringFlag{Name: "node", Usage: "on another `NODE`"},
@@ -37,10 +37,16 @@ func (s *session) restart() *cli.Command {
 						return n.WishRestart(ctx, names, where)
 					})
 				}
+				if s.global.dryRun && n.Record.Stopped {
+					return operation.ErrStopped
+				}
 				if s.global.dryRun {
 					return s.showPlan(n.DryRestart(names...))
 				}
-				return n.Restart(ctx, names...)
+				if err := n.Restart(ctx, names...); err != nil {
+					return err
+				}
+				return s.well(ctx, n, 0)
 			})
 		},
 	}

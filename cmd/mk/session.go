@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -47,6 +48,8 @@ type session struct {
 
 	documented bool // the one document was printed
 
+	stands atomic.Int64 // the number of the change that stands open; 0 is none
+
 	// patience is how long the node's folder may take to answer; 0 is the
 	// core's own.
 	patience time.Duration
@@ -75,6 +78,9 @@ func (s *session) finish(ctx context.Context, err error) int {
 		return 0
 	}
 	p := explain(ctx, err)
+	if p.exit == exitInterrupted && p.state == "" {
+		p.state = s.standing()
+	}
 	// A verb may print its result and fail: the result stays alone.
 	if s.documents() && !s.documented {
 		if err := s.document(map[string]*problem{"error": p}); err == nil {
@@ -83,6 +89,15 @@ func (s *session) finish(ctx context.Context, err error) int {
 	}
 	p.print(s.err, s.global.verbose)
 	return p.exit
+}
+
+// standing says which change stands open; empty where none does.
+func (s *session) standing() string {
+	n := s.stands.Load()
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("change %d stands open: mk changes show %d", n, n)
 }
 
 // document prints one document on standard output. Its times are in UTC.
@@ -145,6 +160,7 @@ func (s *session) unchecked(verb string) (operation.Options, error) {
 		Root: s.global.root, Executable: exe, Version: version.Version, Built: version.BuiltAt(), Verb: verb,
 		Command: s.args, User: userName(), Env: s.env, Progress: s.newProgress(), Now: time.Now, Log: log,
 		Patience: s.patience, Dead: s.dead, Step: crashStep(s.env, s.global.root),
+		Stands:  func(number int) { s.stands.Store(int64(number)) },
 		Waiting: func(o lock.Owner) { s.note("waiting for %s", o.Describe(time.Now())) },
 	}, nil
 }

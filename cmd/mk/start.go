@@ -14,7 +14,7 @@ import (
 func (s *session) start() *cli.Command {
 	return &cli.Command{
 		Name: "start", Usage: "start this node; the first time, make it",
-		Description: "sudo mk start", UsageText: exitsUsual + ", 4 not ready in time",
+		Description: "sudo mk start", UsageText: exitsWait,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "disable-at-boot", Usage: "do not start again with the machine"},
 			&cli.StringFlag{Name: "auth", Usage: "how kubeconfigs authenticate: x509 or token"},

@@ -139,6 +139,13 @@ func TestNouns(t *testing.T) {
 		if find(c.Subcommands, "list") == nil {
 			t.Errorf("%s has no list", path)
 		}
+		if list := find(c.Subcommands, "list"); list != nil {
+			for _, name := range flagNames(list.Flags) {
+				if !slices.Contains(flagNames(c.Flags), name) {
+					t.Errorf("%s: alone it lists, but does not take --%s", path, name)
+				}
+			}
+		}
 		if !strings.Contains(strings.Split(c.Usage, " ")[0], "list") {
 			t.Errorf("%s: alone it lists, but says %q", path, c.Usage)
 		}

@@ -13,7 +13,7 @@ import (
 
 func (s *session) version() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "say which mk this is", Description: "mk version --all", UsageText: exitsRead,
+		Name: "version", Usage: "say which mk this is", Description: "mk version --all", UsageText: exitsTold,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "Kubernetes, contracts and plugins too"}},
 		Action: func(c *cli.Context) error {
 			v := versions{MK: version.Version}

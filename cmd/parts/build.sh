@@ -51,13 +51,12 @@ gobuild() {
 	shift 2
 	began=$(date +%s)
 	mkdir -p "$(dirname "$out/$target")"
-	printf 'parts: %-34s ' "$target"
-	# What is downloaded would come into the line's middle.
 	if ! GOGC=400 go -C "$dir" build -o "$out/$target" "$@" 2> >(grep -v '^go: downloading ' >&2); then
 		echo "parts: building $target failed" >&2
 		return 1
 	fi
-	printf '%4ds %6d KiB\n' $(($(date +%s) - began)) $(($(stat -c %s "$out/$target") / 1024))
+	# One line at once: kubelite may be built beside.
+	printf 'parts: %-34s %4ds %6d KiB\n' "$target" $(($(date +%s) - began)) $(($(stat -c %s "$out/$target") / 1024))
 }
 
 # image TARGET NAME ARG... writes one image; ARGs as of ociimage.

@@ -123,7 +123,7 @@ func (o Options) renewals(ctx context.Context) {
 	w := &watch{settle: quiet}
 	defer w.close()
 	for {
-		wait := checkEvery
+		wait := retry // of a node that is just starting: it does not count as one yet
 		err := o.task(ctx, "renew certificates", func(ctx context.Context, n *operation.Node) (err error) {
 			if err := w.look(n.Root.Dir()); err != nil {
 				return err

@@ -49,16 +49,20 @@ func (o Options) serve(ctx context.Context) {
 			}
 			continue
 		}
-		if err != nil {
-			o.Log.Error("does not listen for other nodes, tried again", "error", err.Error(), "in", requestRetry.String())
+		if err == nil { // it listens elsewhere from now on
+			continue
 		}
+		o.Log.Error("does not listen for other nodes, tried again", "error", err.Error(), "in", requestRetry.String())
 		if !sleep(ctx, requestRetry) {
 			return
 		}
 	}
 }
 
+// listen ends without an error when the agent is to listen elsewhere.
 func (o Options) listen(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	w := &warm{open: o.Open, now: o.Now}
 	defer w.close()
 	var bind string
@@ -78,30 +82,44 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	moved, err := o.moved(ctx, w, bind)
+	if err != nil {
+		return err
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", bind)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)
 	}
+	go o.tellBind(ctx)
 	s := &server{wish: o.wish, node: w, log: o.Log, trust: keys, nudge: o.nudge, images: newImages(o.Now), queue: newQueue(), logs: newLogs(ctx, o.Now)}
-	h := &http.Server{
-		Handler: newLimiter(o.Now).limited(s.routes()), ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: o.Log.StandardLogger(nil),
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert,
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keys.server() },
-		},
-		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-	}
+	h := bounded(newLimiter(o.Now).limited(s.routes()), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return keys.server() })
+	h.ErrorLog = o.Log.StandardLogger(nil)
+	h.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	ended := make(chan error, 1)
 	go func() { ended <- h.ServeTLS(l, "", "") }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve other nodes: %w", err)
-	case <-ctx.Done():
+	case <-moved.Done():
 	}
+	end() // whoever follows logs
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer cancel()
-	return errors.Join(h.Shutdown(stop), l.Close())
+	if err := h.Shutdown(stop); err != nil { // somebody still asks
+		_ = h.Close()
+	}
+	_ = l.Close() // it may not be served yet
+	return nil
+}
+
+// bounded is a server that waits for nobody for ever: a header has headerLimit
+// and 16 KiB, a request readLimit, unless its route says otherwise.
+func bounded(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: requestLimit + readLimit,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert, GetCertificate: certificate},
+	}
 }
 
 // server answers requests of other nodes.

@@ -2,13 +2,16 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
 
-// TestWatchWakesWhenCertificatesSwitch: a file beside them wakes nobody.
+// TestWatchWakesWhenCertificatesSwitch, and when a person edits their names, in
+// whatever folder they are by then; a file beside them wakes nobody.
 func TestWatchWakesWhenCertificatesSwitch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -24,6 +27,15 @@ func TestWatchWakesWhenCertificatesSwitch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	folder := func(name string) string {
+		t.Helper()
+		path := filepath.Join(dir, "var/certs", name)
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first := folder("1")
 	link("var/certs/1")
 	if err := w.look(dir); err != nil {
 		t.Fatal(err)
@@ -34,9 +46,30 @@ func TestWatchWakesWhenCertificatesSwitch(t *testing.T) {
 	if !w.sleep(t.Context(), 20*time.Millisecond, sleep) {
 		t.Error("a sleep that nothing ended is not one")
 	}
+	second := folder("2")
 	link("var/certs/2")
 	if !w.sleep(t.Context(), time.Hour, sleep) {
 		t.Error("it does not go on")
+	}
+	for n, write := range []func(name string) error{
+		func(name string) error { return os.WriteFile(name, []byte("[ alt_names ]\n"), 0o600) },
+		func(name string) error { // as an editor does
+			return errors.Join(os.WriteFile(name+"~", nil, 0o600), os.Rename(name+"~", name))
+		},
+	} {
+		if !w.sleep(t.Context(), time.Millisecond, sleep) { // it follows the link
+			t.Error("a sleep that nothing ended is not one")
+		}
+		if err := write(filepath.Join(second, template)); err != nil {
+			t.Fatal(err)
+		}
+		if !w.sleep(t.Context(), time.Hour, sleep) {
+			t.Errorf("edit %d: it does not go on", n)
+		}
+		w.forget()
+	}
+	if slices.Contains(w.w.WatchList(), first) {
+		t.Error("the folder of before is watched still")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

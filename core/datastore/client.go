@@ -114,6 +114,25 @@ func (c *Client) where(m *Member) string {
 	return m.ClientAddress
 }
 
+// askLast has all others asked before a member that is about to go: the leader
+// leaves it alone at once, so that it may never hear that it has gone, and lets
+// whoever asks it wait.
+func (c *Client) askLast(m *Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	goes := func(endpoint string) bool { return endpoint == m.ClientAddress || endpoint == c.answered[m.id] }
+	slices.SortStableFunc(c.endpoints, func(a, b string) int {
+		switch {
+		case goes(a) == goes(b):
+			return 0
+		case goes(a):
+			return 1
+		default:
+			return -1
+		}
+	})
+}
+
 // learn remembers where members are reached, for when the first ones go.
 func (c *Client) learn(members []Member) {
 	c.mu.Lock()

@@ -149,22 +149,27 @@ func errNoMember(peer string) error {
 }
 
 // Remove removes the member of a peer address; one that is not there is no
-// error. The last voter is refused, and who is needed for a quorum. A leader
-// hands over first.
-func (c *Client) Remove(ctx context.Context, peer string) error {
+// error. The last voter is refused. Who is needed for a quorum is refused, too,
+// unless those that are silent answer again within patience: they may start just
+// now. A leader hands over first.
+func (c *Client) Remove(ctx context.Context, peer string, patience time.Duration, progress Progress) error {
+	silent := away{patience: patience, progress: progress}
 	return c.change(ctx, "remove "+peer+" from the datastore", func(ctx context.Context, _ *Status) (bool, error) {
 		s, err := c.Status(ctx)
 		if err != nil {
 			return false, err
 		}
 		if err := s.Need(); err != nil {
+			silent.tell(s, err)
 			return false, err
 		}
 		m := s.find(peer)
 		if m == nil {
 			return true, nil
 		}
-		if err := s.mayLeave(m); err != nil {
+		if needed, err := s.mayLeave(m); needed && !silent.over(s, err) {
+			return false, errors.New(err.Error()) // not final yet
+		} else if err != nil {
 			return false, err
 		}
 		if m.Leader {
@@ -172,6 +177,7 @@ func (c *Client) Remove(ctx context.Context, peer string) error {
 				return false, err
 			}
 		}
+		c.askLast(m)
 		err = c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error { return e.Remove(ctx, m.id) })
 		if errors.Is(err, rpctypes.ErrMemberNotFound) {
 			return false, nil
@@ -180,10 +186,44 @@ func (c *Client) Remove(ctx context.Context, peer string) error {
 	})
 }
 
-// mayLeave refuses a removal after which nothing could be committed.
-func (s *Status) mayLeave(m *Member) error {
+// away are members that may start again.
+type away struct {
+	patience time.Duration
+	progress Progress
+	end      <-chan time.Time
+	told     string
+}
+
+// over reports whether they were waited for long enough.
+func (a *away) over(s *Status, why error) bool {
+	if a.end == nil {
+		a.end = time.After(a.patience)
+	}
+	select {
+	case <-a.end:
+		return true
+	default:
+		a.tell(s, why)
+		return false
+	}
+}
+
+func (a *away) tell(s *Status, why error) {
+	var names []string
+	for _, m := range s.Silent() {
+		names = append(names, m.Label())
+	}
+	if text := fmt.Sprintf("wait for %s: %v", strings.Join(names, ", "), why); text != a.told {
+		a.told = text
+		tell(a.progress, "%s", text)
+	}
+}
+
+// mayLeave refuses a removal after which nothing could be committed; needed
+// means that it could if others answered.
+func (s *Status) mayLeave(m *Member) (needed bool, err error) {
 	if m.Role == Learner {
-		return nil
+		return false, nil
 	}
 	rest, answer := 0, 0
 	for _, v := range s.Voters() {
@@ -197,11 +237,11 @@ func (s *Status) mayLeave(m *Member) error {
 	}
 	switch {
 	case rest == 0:
-		return plugin.Errorf(plugin.NotPossible, "%s is the last member that votes: what the cluster knows would be lost", m.Label())
+		return false, plugin.Errorf(plugin.NotPossible, "%s is the last member that votes: what the cluster knows would be lost", m.Label())
 	case answer <= rest/2:
-		return plugin.Errorf(plugin.NotPossible, "without %s, %d of %d members would answer, and nothing could be changed", m.Label(), answer, rest)
+		return true, plugin.Errorf(plugin.NotPossible, "without %s, %d of %d members would answer, and nothing could be changed", m.Label(), answer, rest)
 	}
-	return nil
+	return false, nil
 }
 
 // MoveLeader gives the leadership away from the member of a peer address to

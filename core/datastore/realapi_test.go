@@ -68,11 +68,11 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 	w.until(ctx, c, func(s *Status) bool { return s.Leader == "b" })
 	// A leader goes: it hands over first. Asked again, it is gone already.
-	if err := errors.Join(c.Remove(ctx, peer("b")), c.Remove(ctx, peer("b"))); err != nil {
+	if err := errors.Join(c.Remove(ctx, peer("b"), 0, nil), c.Remove(ctx, peer("b"), 0, nil)); err != nil {
 		t.Fatal(err)
 	}
 	w.until(ctx, c, func(s *Status) bool { return len(s.Members) == 1 && s.Leader == "a" })
-	if err := c.Remove(ctx, peer("a")); !errors.Is(err, plugin.NotPossible) {
+	if err := c.Remove(ctx, peer("a"), 0, nil); !errors.Is(err, plugin.NotPossible) {
 		t.Fatalf("the last voter goes: %v", err)
 	}
 	if err := c.WaitVoting(ctx, peer("b"), nil); !errors.Is(err, plugin.NotPossible) {
@@ -94,7 +94,7 @@ func TestQuorum(t *testing.T) {
 	if !s.Quorum || s.Need() != nil || !s.Silent()[0].Since.Equal(heard) || s.Silent()[0].Silence == "" {
 		t.Fatalf("%+v", s)
 	}
-	if err := c.Remove(ctx, peer("c")); !errors.Is(err, plugin.NotPossible) || !strings.Contains(err.Error(), "1 of 2 members would answer") {
+	if err := c.Remove(ctx, peer("c"), time.Second, nil); !errors.Is(err, plugin.NotPossible) || !strings.Contains(err.Error(), "1 of 2 members would answer") {
 		t.Fatalf("removes who is needed: %v", err)
 	}
 	w.kill("c")
@@ -104,7 +104,7 @@ func TestQuorum(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(ctx, 6*time.Second)
 	defer cancel()
-	if _, ok := errors.AsType[*QuorumError](c.Remove(short, peer("b"))); !ok {
+	if _, ok := errors.AsType[*QuorumError](c.Remove(short, peer("b"), time.Minute, nil)); !ok {
 		t.Fatal("a change without a quorum is not told as such")
 	}
 
@@ -114,8 +114,32 @@ func TestQuorum(t *testing.T) {
 	w.kill("a")
 	w.start("b", "existing", "a b c")
 	w.until(ctx, c, func(s *Status) bool { return s.Quorum && len(s.Silent()) == 1 })
-	if err := c.Remove(ctx, peer("a")); err != nil {
+	if err := c.Remove(ctx, peer("a"), 0, nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A member goes where the one that is needed then starts again, and its client
+// hears whom that waits for. It goes at once, although its own member, which is
+// asked first otherwise, may never hear of it.
+func TestAMemberThatGoesWaitsForTheOthers(t *testing.T) {
+	w, ctx := newWorld(t), bounded(t)
+	w.grow(ctx, "a", "b", "c")
+	c := w.client("c", "a", "b")
+	w.kill("b")
+	w.until(ctx, c, func(s *Status) bool { return len(s.Silent()) == 1 && s.Leader != "" })
+	told := make(chan string, 100)
+	removed := make(chan error, 1)
+	go func() { removed <- c.Remove(ctx, peer("c"), time.Minute, func(s string) { told <- s }) }()
+	if text := <-told; text != "wait for b: without c, 1 of 2 members would answer, and nothing could be changed" {
+		t.Errorf("told %q", text)
+	}
+	w.start("b", "existing", "a b c")
+	if err := <-removed; err != nil {
+		t.Fatal(err)
+	}
+	if s := w.until(ctx, c, func(s *Status) bool { return len(s.Silent()) == 0 }); len(s.Members) != 2 {
+		t.Errorf("%+v", s)
 	}
 }
 

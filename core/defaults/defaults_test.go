@@ -177,3 +177,70 @@ func TestFiles(t *testing.T) {
 		})
 	}
 }
+
+// TestNothingIsSwitchedOff: whoever gives Kubernetes one more option says here
+// why. Most say where something of this node is. The others choose what the
+// program would not choose by itself, and none of them takes away what a
+// conformance test would notice.
+func TestNothingIsSwitchedOff(t *testing.T) {
+	t.Parallel()
+	chosen := map[string]string{
+		"kube-apiserver/authorization-mode":                       "Node,RBAC: the program's own choice allows everything",
+		"kube-apiserver/enable-admission-plugins":                 "NodeRestriction, beside those that are on by themselves",
+		"kube-apiserver/allow-privileged":                         "true: the program's own choice refuses such pods",
+		"kube-apiserver/kubelet-preferred-address-types":          "a node's name need not be in any DNS",
+		"kube-apiserver/profiling":                                "false: no API, and a way to slow the server down",
+		"kube-controller-manager/profiling":                       "as above",
+		"kube-scheduler/profiling":                                "as above",
+		"kube-controller-manager/bind-address":                    "nobody asks it from elsewhere",
+		"kube-scheduler/bind-address":                             "as above",
+		"kube-controller-manager/leader-elect":                    "there is one of it, unless there are several nodes",
+		"kube-scheduler/leader-elect":                             "as above",
+		"kube-controller-manager/allocate-node-cidrs":             "the pods' network wants a range for each node",
+		"kube-controller-manager/use-service-account-credentials": "each controller with its own rights only",
+		"kube-proxy/proxy-mode":                                   "iptables, said because later versions may choose another",
+	}
+	ours := map[string]string{ // where things of this node are, and what it is called
+		"kube-apiserver": "advertise-address bind-address secure-port service-cluster-ip-range client-ca-file tls-cert-file tls-private-key-file " +
+			"kubelet-client-certificate kubelet-client-key kubelet-certificate-authority service-account-issuer service-account-key-file " +
+			"service-account-signing-key-file requestheader-client-ca-file requestheader-allowed-names requestheader-username-headers " +
+			"requestheader-group-headers requestheader-extra-headers-prefix proxy-client-cert-file proxy-client-key-file " +
+			"etcd-servers etcd-cafile etcd-certfile etcd-keyfile",
+		"kube-controller-manager": "kubeconfig authentication-kubeconfig authorization-kubeconfig service-account-private-key-file root-ca-file " +
+			"tls-cert-file tls-private-key-file cluster-cidr service-cluster-ip-range",
+		"kube-scheduler": "kubeconfig authentication-kubeconfig authorization-kubeconfig tls-cert-file tls-private-key-file",
+		"kubelet":        "config kubeconfig hostname-override node-ip root-dir cert-dir node-labels cluster-dns cluster-domain",
+		"kube-proxy":     "kubeconfig hostname-override cluster-cidr healthz-bind-address metrics-bind-address",
+	}
+	all := newNode(t, nil).Arguments()
+	for service, known := range ours {
+		for _, o := range all[service] {
+			if key := service + "/" + o.Name; !slices.Contains(strings.Fields(known), o.Name) && chosen[key] == "" {
+				t.Errorf("%s --%s=%s: say in this test why", service, o.Name, o.Value)
+			} else {
+				delete(chosen, key)
+			}
+		}
+	}
+	for key := range chosen {
+		t.Errorf("%s is no option any more", key)
+	}
+	// What the kubelet has in its file instead.
+	settings := "apiVersion kind failCgroupV1 cgroupDriver cgroupRoot containerRuntimeEndpoint authentication authorization tlsCertFile " +
+		"tlsPrivateKeyFile resolvConf podLogsDir volumePluginDir " +
+		"readOnlyPort " + // 0: its port without any authentication, which the program itself leaves closed
+		"failSwapOn " + // false: machines have swap
+		"serializeImagePulls " + // false: one slow image keeps no other one waiting
+		"evictionHard" // in bytes: on large disks, the program's percentages are much
+	n := newNode(t, nil)
+	n.Machine = Machine{CgroupV1: true}
+	files, err := n.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(files["args/kubelet-config.yaml"])) {
+		if key, _, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(key, " ") && !slices.Contains(strings.Fields(settings), key) {
+			t.Errorf("args/kubelet-config.yaml sets %s: say in this test why", key)
+		}
+	}
+}

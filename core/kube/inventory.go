@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -39,10 +38,10 @@ type inventory struct {
 	entries []entry
 }
 
-var inventoryName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
+var inventoryName = atFirst(`^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$`)
 
 func checkInventoryName(name string) error {
-	if !inventoryName.MatchString(name) {
+	if !inventoryName().MatchString(name) {
 		return fmt.Errorf("inventory name %q: lower-case letters, digits, dots and dashes, at most 63", name)
 	}
 	return nil
@@ -141,7 +140,7 @@ func parseInventory(data map[string][]byte) ([]entry, error) {
 }
 
 func checkEntry(e entry) error {
-	if !versionPattern.MatchString(e.Version) || !kindPattern.MatchString(e.Kind) {
+	if !versionPattern().MatchString(e.Version) || !kindPattern().MatchString(e.Kind) {
 		return fmt.Errorf("%q is no kind", e.GVK())
 	}
 	if err := checkName(e.Name); err != nil {

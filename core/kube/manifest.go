@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -165,9 +166,15 @@ func (p *parser) add(content map[string]any, where Object, depth int) error {
 }
 
 var (
-	kindPattern    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,62}$`)
-	versionPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	kindPattern    = atFirst(`^[A-Za-z][A-Za-z0-9]{0,62}$`)
+	versionPattern = atFirst(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 )
+
+// atFirst compiles an expression when it is first used: most runs of mk need
+// none, and bounded repetitions are large.
+func atFirst(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // checkObject refuses whatever could mean another URL than the object's own, and what the API server cannot take as an
 // object with a fixed name. It never panics on content of an unexpected shape.
@@ -180,11 +187,11 @@ func checkObject(u *unstructured.Unstructured) error {
 	if err != nil {
 		return fmt.Errorf("apiVersion %q: %w", apiVersion, err)
 	}
-	if !versionPattern.MatchString(gv.Version) || (gv.Group != "" && len(validation.IsDNS1123Subdomain(gv.Group)) > 0) {
+	if !versionPattern().MatchString(gv.Version) || (gv.Group != "" && len(validation.IsDNS1123Subdomain(gv.Group)) > 0) {
 		return fmt.Errorf("apiVersion %q is not <group>/<version>", apiVersion)
 	}
 	kind, _ := u.Object["kind"].(string)
-	if !kindPattern.MatchString(kind) {
+	if !kindPattern().MatchString(kind) {
 		return fmt.Errorf("kind %q is missing or malformed", kind)
 	}
 	meta, ok := u.Object["metadata"].(map[string]any)

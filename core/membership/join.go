@@ -63,6 +63,7 @@ const (
 	joinSealed = joinFolder + "/seal.key"
 	joinArgs   = joinFolder + "/args.json"
 	joinList   = joinFolder + "/plugins.json" // the list of plugins from before
+	joinKept   = joinFolder + "/settings.json"
 	pluginList = "plugins/lock.json"
 )
 

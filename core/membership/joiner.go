@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/sdk/plugin"
 	"mk8s.io/mk/sdk/seal"
 )
@@ -70,13 +72,9 @@ func (n Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pee
 	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
 	for name, recipient := range s.Recipients {
 		if name == peer.CoreRecipient {
-			key, err := n.Root.ReadFile(operation.ServiceAccountKey)
+			data, err := n.coreSecrets()
 			if err != nil {
 				return nil, err
-			}
-			data, err := json.Marshal(peer.CoreSecrets{ServiceAccountKey: key})
-			if err != nil {
-				return nil, fmt.Errorf("seal the cluster's keys: %w", err)
 			}
 			sealed, err := seal.Seal(recipient, binding, data)
 			if err != nil {
@@ -94,6 +92,35 @@ func (n Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pee
 		}
 	}
 	return out, nil
+}
+
+// coreSecrets are what the core of a control-plane node shares: the key of
+// service accounts and the settings of the active plugins, some of them secret.
+func (n Node) coreSecrets() ([]byte, error) {
+	key, err := n.Root.ReadFile(operation.ServiceAccountKey)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		return nil, err
+	}
+	own := peer.CoreSecrets{ServiceAccountKey: key, Settings: map[string][]byte{}}
+	for _, a := range lock.Active {
+		data, err := n.Root.ReadFile("plugins/" + pluginsdir.SettingsName(a.Kind, a.Name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		own.Settings[a.Kind+"/"+a.Name] = data
+	}
+	data, err := json.Marshal(own)
+	if err != nil {
+		return nil, fmt.Errorf("seal the cluster's keys: %w", err)
+	}
+	return data, nil
 }
 
 // SignFor certifies keys of the caller's own node, for the names that its
@@ -159,10 +186,12 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 	if m.State != cluster.Joining || m.Certified && !m.Barred {
 		return nil
 	}
-	var err error
-	if m.Barred, err = n.Barred(ctx, store, m.Name); err != nil {
+	barred, err := n.Barred(ctx, store, m.Name)
+	if err != nil {
 		return err
 	}
+	// Off the list it may still be kept out, by who was killed in between.
+	m.Barred = m.Barred || barred
 	// Its agent reads what the cluster wants as soon as it runs. Rights that
 	// nobody has a certificate for are nothing; a certificate without them would
 	// stay so, since this is done once.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"path"
+	"slices"
 	"time"
 
 	"mk8s.io/mk/core/node"
@@ -68,7 +70,8 @@ func (j *join) connect() error {
 }
 
 // noteArgs keeps what people made before the join, the names of args files and
-// the list of plugins: it stays if the join is taken back.
+// of plugins' settings and the list of plugins: it stays if the join is taken
+// back. The args files come last: with them all is noted.
 func (j *join) noteArgs(p node.Perm) error {
 	list, err := j.n.Root.ReadFile(pluginList)
 	if err == nil {
@@ -77,7 +80,14 @@ func (j *join) noteArgs(p node.Perm) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	entries, err := j.n.Root.ReadDir("args")
+	if err := j.noteNames(settingsFolder, joinKept, p); err != nil {
+		return err
+	}
+	return j.noteNames("args", joinArgs, p)
+}
+
+func (j *join) noteNames(folder, in string, p node.Perm) error {
+	entries, err := j.n.Root.ReadDir(folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -87,38 +97,53 @@ func (j *join) noteArgs(p node.Perm) error {
 	}
 	data, err := json.Marshal(names)
 	if err != nil {
-		return fmt.Errorf("note the args files: %w", err)
+		return fmt.Errorf("note what is in %s: %w", folder, err)
 	}
-	return j.n.Root.WriteFile(joinArgs, data, p)
+	return j.n.Root.WriteFile(in, data, p)
+}
+
+// noted are the names that noteNames wrote.
+func (j *join) noted(in string) (names []string, err error) {
+	data, err := j.n.Root.ReadFile(in)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(data, &names); err != nil {
+		return nil, fmt.Errorf("%s: %w", j.n.Root.Path(in), err)
+	}
+	return names, nil
 }
 
 // dropPlugins takes the plugins' folder back to what it was: their state, in
-// which the cluster's keys may be, always goes.
+// which the cluster's keys may be, and the cluster's settings always go.
 func (j *join) dropPlugins() error {
-	list, err := j.n.Root.ReadFile(joinList)
-	if errors.Is(err, fs.ErrNotExist) {
-		return j.n.Root.RemoveAll("plugins")
-	}
+	kept, err := j.noted(joinKept)
 	if err != nil {
 		return err
 	}
-	return errors.Join(j.n.Root.RemoveAll("plugins/state"), j.n.Root.WriteFile(pluginList, list, j.n.Root.Secret()))
+	list, err := j.n.Root.ReadFile(joinList)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && len(kept) == 0:
+		return j.n.Root.RemoveAll("plugins")
+	case errors.Is(err, fs.ErrNotExist):
+		err = j.n.removeAllBut("plugins", path.Base(settingsFolder))
+	case err == nil:
+		err = errors.Join(j.n.Root.RemoveAll("plugins/state"), j.n.Root.WriteFile(pluginList, list, j.n.Root.Secret()))
+	}
+	return errors.Join(err, j.n.removeAllBut(settingsFolder, kept...))
 }
 
 // dropArgs removes the args files that the join wrote.
 func (j *join) dropArgs() error {
-	data, err := j.n.Root.ReadFile(joinArgs)
+	keep, err := j.noted(joinArgs)
 	if err != nil {
 		return err
-	}
-	var keep []string
-	if err := json.Unmarshal(data, &keep); err != nil {
-		return fmt.Errorf("read which args files were there: %w", err)
 	}
 	return j.n.removeAllBut("args", keep...)
 }
 
-// plugins puts the cluster's plugins into the store and makes them active.
+// plugins puts the cluster's plugins into the store, and makes them active with
+// the cluster's settings: without them one may not even say what it offers.
 func (j *join) plugins(ctx context.Context) error {
 	n := j.n
 	if err := n.InstallShipped(ctx); err != nil {
@@ -128,7 +153,15 @@ func (j *join) plugins(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var cs changeset.ChangeSet
+	_, shared, err := j.secrets(ctx, map[string][]byte{})
+	if err != nil {
+		return err
+	}
+	settings, err := j.settings(shared.Settings)
+	if err != nil {
+		return err
+	}
+	cs := changeset.ChangeSet{Operations: settings}
 	for _, p := range j.begun.Plugins {
 		if _, ok := lock.Find(p.Digest); !ok {
 			if err := j.fetch(ctx, p); err != nil {
@@ -142,6 +175,29 @@ func (j *join) plugins(ctx context.Context) error {
 		return err
 	}
 	return n.DescribeActive(ctx)
+}
+
+const settingsFolder = "plugins/settings"
+
+// settings writes those of the cluster's plugins. What a person wrote on this
+// machine before the join stays.
+func (j *join) settings(of map[string][]byte) ([]changeset.Operation, error) {
+	kept, err := j.noted(joinKept)
+	if err != nil {
+		return nil, err
+	}
+	var out []changeset.Operation
+	done := map[string]bool{} // one that is active for several authorities
+	for _, p := range j.begun.Plugins {
+		name := pluginsdir.SettingsName(p.Kind, p.Name)
+		content, ok := of[p.Kind+"/"+p.Name]
+		if !ok || done[name] || slices.Contains(kept, path.Base(name)) {
+			continue
+		}
+		done[name] = true
+		out = append(out, changeset.Operation{Action: &changeset.WriteFile{Path: "plugins/" + name, Content: content, Mode: 0o600, Secret: true}})
+	}
+	return out, nil
 }
 
 // fetch gets a plugin that this node lacks from the server's store. What it
@@ -162,8 +218,7 @@ func (j *join) fetch(ctx context.Context, p peer.Plugin) error {
 // sealed to its own key, the core the rest.
 func (j *join) keys(ctx context.Context) error {
 	n := j.n
-	ask := peer.Secrets{Operation: j.r.Record.ID, Recipients: map[string][]byte{}}
-	exporters := map[string]plugin.Exporter{}
+	recipients, exporters := map[string][]byte{}, map[string]plugin.Exporter{}
 	for _, p := range j.begun.Plugins {
 		name := p.Kind + "/" + p.Name
 		if _, ok := exporters[name]; ok || !n.exportable(p.Digest) {
@@ -174,38 +229,48 @@ func (j *join) keys(ctx context.Context) error {
 			return err
 		}
 		exporters[name] = e
-		if ask.Recipients[name], err = e.PrepareImport(ctx, j.r.Call("prepare-import")); err != nil {
+		if recipients[name], err = e.PrepareImport(ctx, j.r.Call("prepare-import")); err != nil {
 			return err
 		}
 	}
-	private, recipient, err := j.sealKey()
+	sealed, shared, err := j.secrets(ctx, recipients)
 	if err != nil {
-		return err
-	}
-	ask.Recipients[peer.CoreRecipient] = recipient
-	sealed := peer.Sealed{}
-	if err := j.client.Call(ctx, peer.SecretsPath, ask, &sealed); err != nil {
 		return err
 	}
 	binding := []byte(j.begun.Reservation)
 	for name, e := range exporters {
-		if err := e.Import(ctx, j.r.Call("import"), sealed.Sealed[name], binding); err != nil {
+		if err := e.Import(ctx, j.r.Call("import"), sealed[name], binding); err != nil {
 			return fmt.Errorf("%s cannot take over the cluster's state: %w", name, err)
 		}
 	}
-	data, err := seal.Open(private, binding, sealed.Sealed[peer.CoreRecipient].Data)
-	if err != nil {
-		return fmt.Errorf("open the cluster's keys: %w", err)
-	}
-	var own peer.CoreSecrets
-	if err := json.Unmarshal(data, &own); err != nil {
-		return fmt.Errorf("open the cluster's keys: %w", err)
-	}
-	if _, err := pki.ParseKey(own.ServiceAccountKey); err != nil {
+	if _, err := pki.ParseKey(shared.ServiceAccountKey); err != nil {
 		return fmt.Errorf("the cluster's key of service accounts: %w", err)
 	}
 	return j.r.Apply(ctx, changeset.ChangeSet{Operations: []changeset.Operation{{
-		Action: &changeset.WriteFile{Path: operation.ServiceAccountKey, Content: own.ServiceAccountKey, Secret: true}}}})
+		Action: &changeset.WriteFile{Path: operation.ServiceAccountKey, Content: shared.ServiceAccountKey, Secret: true}}}})
+}
+
+// secrets asks for what control-plane nodes share: plugins' parts sealed to
+// their keys, and the core's, opened.
+func (j *join) secrets(ctx context.Context, recipients map[string][]byte) (map[string]plugin.Sealed, *peer.CoreSecrets, error) {
+	private, recipient, err := j.sealKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	recipients[peer.CoreRecipient] = recipient
+	var got peer.Sealed
+	if err := j.client.Call(ctx, peer.SecretsPath, peer.Secrets{Operation: j.r.Record.ID, Recipients: recipients}, &got); err != nil {
+		return nil, nil, err
+	}
+	data, err := seal.Open(private, []byte(j.begun.Reservation), got.Sealed[peer.CoreRecipient].Data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the cluster's keys: %w", err)
+	}
+	shared := &peer.CoreSecrets{}
+	if err := json.Unmarshal(data, shared); err != nil {
+		return nil, nil, fmt.Errorf("open the cluster's keys: %w", err)
+	}
+	return got.Sealed, shared, nil
 }
 
 // sealKey is the key that the core's secrets are sealed to, made once.
@@ -254,7 +319,7 @@ func (j *join) undo(ctx context.Context) error {
 	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
 	gone := []string{joinFolder, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"}
 	if untold {
-		gone = append([]string{joinBegun, joinSealed, joinArgs, joinList}, gone[1:]...)
+		gone = append([]string{joinBegun, joinSealed, joinArgs, joinList, joinKept}, gone[1:]...)
 	}
 	for _, name := range gone {
 		errs = append(errs, j.n.Root.RemoveAll(name))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
-	"mk8s.io/mk/core/recovery"
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -32,6 +32,7 @@ const LastCopy plugin.Reason = "LAST_COPY"
 const (
 	drainLimit = 5 * time.Minute
 	tellLimit  = 30 * time.Second
+	lookLimit  = 20 * time.Second
 	// leaveFile holds the other control-plane nodes' agents while this node
 	// goes: once it is no member it cannot ask.
 	leaveFile = "var/leave.json"
@@ -108,16 +109,16 @@ func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error
 		}
 		return silent(r.Step(ctx, name, do), name)
 	}
-	if err := step("look at the cluster", n.beforeLeave); err != nil {
+	if err := step("look at the cluster", func(ctx context.Context) error { return n.beforeLeave(ctx, o) }); err != nil {
 		return err
 	}
 	if !o.NoDrain {
-		if err := step("drain the node", n.drainSelf); err != nil {
+		if err := step("drain the node", func(ctx context.Context) error { return n.drainSelf(ctx, o) }); err != nil {
 			return err
 		}
 	}
 	if n.Record.Role == node.ControlPlane {
-		if err := step("have the datastore saved", n.saveElsewhere); err != nil {
+		if err := step("have the datastore saved", func(ctx context.Context) error { return n.saveElsewhere(ctx, o) }); err != nil {
 			return err
 		}
 		if err := step(leaveStep, func(ctx context.Context) error {
@@ -171,15 +172,23 @@ type leaving struct {
 
 // beforeLeave notes the other control-plane nodes. Where there is none, this
 // node may hold the last copy of the data.
-func (n Node) beforeLeave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+func (n Node) beforeLeave(ctx context.Context, o LeaveOptions) error {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	all, err := n.Members(ctx)
+	var all []*cluster.Member
+	var l leaving
+	err := n.whileSilent(ctx, o.patience(lookLimit), func(ctx context.Context) (err error) {
+		if all, err = n.Members(ctx); err == nil && n.Record.Role == node.ControlPlane {
+			l.Members, err = n.DatastoreMembers(ctx)
+		}
+		return err
+	})
 	if err != nil {
 		return &plugin.Error{Reason: plugin.Unavailable, Message: "the cluster cannot be asked: " + err.Error(),
 			Next: "mk leave --force goes without telling it; then on another node: mk remove-node " + n.Record.Name + " --force"}
 	}
-	l, copies := leaving{Agents: []string{}}, n.Record.Role == node.Worker
+	l.Agents = []string{}
+	copies := n.Record.Role == node.Worker
 	for _, m := range all {
 		if m.Name != n.Record.Name && m.State == cluster.Joined && m.Role == plugin.RoleControlPlane {
 			l.Agents = append(l.Agents, m.Agent())
@@ -189,11 +198,6 @@ func (n Node) beforeLeave(ctx context.Context) error {
 	if !copies && !n.Record.NoVote {
 		return &plugin.Error{Reason: LastCopy, Message: "this node holds the last copy of the cluster's data",
 			Next: "mk reset --all removes node and data; mk leave --force does the same"}
-	}
-	if n.Record.Role == node.ControlPlane {
-		if l.Members, err = n.DatastoreMembers(ctx); err != nil {
-			return err
-		}
 	}
 	data, err := json.Marshal(l)
 	if err != nil {
@@ -215,17 +219,17 @@ func (n Node) noted() (leaving, error) {
 }
 
 // drainSelf moves pods elsewhere. A worker has a control-plane node do it.
-func (n Node) drainSelf(ctx context.Context) error {
+func (n Node) drainSelf(ctx context.Context, o LeaveOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	if n.Record.Role == node.Worker {
-		return n.askAny(ctx, peer.DrainPath, peer.Leave{Node: n.Record.Name})
+		return n.askAny(ctx, o.patience(tellLimit), peer.DrainPath)
 	}
 	c, err := n.Kube()
 	if err != nil {
 		return err
 	}
-	return n.drained(ctx, c, n.Record.Name)
+	return n.whileSilent(ctx, o.patience(tellLimit), func(ctx context.Context) error { return n.drained(ctx, c, n.Record.Name) })
 }
 
 // drained drains a node and takes it back in use where that fails.
@@ -239,13 +243,24 @@ func (n Node) drained(ctx context.Context, c *kube.Client, name string) error {
 	return errors.Join(err, c.Uncordon(back, name))
 }
 
-// askAny asks the noted control-plane nodes until one has done it.
-func (n Node) askAny(ctx context.Context, path string, in any) error {
+// askAny asks the noted control-plane nodes until one has done it, and for as
+// long as patience all of them again.
+func (n Node) askAny(ctx context.Context, patience time.Duration, path string) error {
 	l, err := n.noted()
 	if err != nil {
 		return err
 	}
-	return n.AskAgents(ctx, l.Agents, path, in, nil)
+	return n.whileSilent(ctx, patience, func(ctx context.Context) error {
+		return n.AskAgents(ctx, l.Agents, path, peer.Leave{Node: n.Record.Name}, nil)
+	})
+}
+
+// patience is none where a node goes whoever answers.
+func (o LeaveOptions) patience(d time.Duration) time.Duration {
+	if o.Force {
+		return 0
+	}
+	return d
 }
 
 // leaveDatastore has the strategy take this node's member out.
@@ -265,23 +280,10 @@ func (n Node) leaveDatastore(ctx context.Context, r *operation.Run, o LeaveOptio
 
 // tellLeft has another node remove this one's object and record: with them go
 // its rights.
-// A node that does not answer, or whose API server does not, may start again:
-// it is asked for tellLimit.
 func (n Node) tellLeft(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tellLimit)
 	defer cancel()
-	for {
-		err := n.askAny(ctx, peer.LeavePath, peer.Leave{Node: n.Record.Name})
-		if err == nil || !errors.Is(err, peer.Unreachable) && !errors.Is(err, peer.NotNow) {
-			return err
-		}
-		n.detail(err.Error())
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(time.Second):
-		}
-	}
+	return n.askAny(ctx, tellLimit, peer.LeavePath)
 }
 
 // wipeCluster stops the node and removes all that it had of the cluster: keys,
@@ -306,9 +308,13 @@ func (n Node) wipeCluster(ctx context.Context) error {
 	return errors.Join(append(errs, n.Root.RemoveAll("node.json"))...)
 }
 
-// removeAllBut removes what lies in a folder, but for some of it.
+// removeAllBut removes what lies in a folder, if there is one, but for some of
+// it.
 func (n Node) removeAllBut(folder string, keep ...string) error {
 	entries, err := n.Root.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	errs := []error{err}
 	for _, e := range entries {
 		if !slices.Contains(keep, e.Name()) {
@@ -334,63 +340,11 @@ func (n Node) forgetAll(ctx context.Context) {
 	}
 }
 
-// LetGo does for a member that leaves what it cannot do itself: its object and
-// record go.
-func (n Node) LetGo(ctx context.Context, who Caller, in peer.Leave) error {
-	if _, err := n.speaker(ctx, who, in); err != nil {
-		return err
-	}
-	return n.ForgetNode(ctx, who.Member)
-}
-
-// LetGoOfPods moves the pods of a member that leaves elsewhere.
-func (n Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error {
-	store, err := n.speaker(ctx, who, in)
-	if err != nil {
-		return err
-	}
-	return n.drained(ctx, store.Client, who.Member)
-}
-
-// speaker refuses whoever does not speak for itself. A node without a record
-// is no stranger: one that has left may come a second time.
-func (n Node) speaker(ctx context.Context, who Caller, in peer.Leave) (cluster.Members, error) {
-	store, err := n.Store()
-	if err != nil {
-		return store, err
-	}
-	if who.Member == "" || in.Node != who.Member {
-		return store, plugin.Errorf(NotAllowed, "a node speaks for itself only")
-	}
-	m, err := store.Get(ctx, who.Member)
-	if err == nil && m != nil && !speaks(m, who) {
-		err = plugin.Errorf(NotAllowed, "the name %s is another node's now", who.Member)
-	}
-	return store, err
-}
-
 // saveElsewhere has a node that stays take a snapshot: none stays on this one.
 // What they hold is no less than before: that none can be taken is no error.
-func (n Node) saveElsewhere(ctx context.Context) error {
-	if err := n.askAny(ctx, peer.SavePath, peer.Leave{Node: n.Record.Name}); err != nil {
+func (n Node) saveElsewhere(ctx context.Context, o LeaveOptions) error {
+	if err := n.askAny(ctx, o.patience(tellLimit), peer.SavePath); err != nil {
 		n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
 	}
 	return nil
-}
-
-// saveAgain is how old a snapshot may be that serves for another node, too.
-const saveAgain = time.Minute
-
-// SaveFor takes a snapshot for a control-plane node that leaves.
-func (n Node) SaveFor(ctx context.Context, who Caller, _ peer.Leave) error {
-	if err := n.Known(ctx, who, ""); err != nil {
-		return err
-	}
-	r := recovery.Of(n.Node)
-	list, err := r.Snapshots()
-	if err != nil || (len(list) > 0 && n.Now().Sub(list[0].Taken) < saveAgain) {
-		return err
-	}
-	_, err = r.Save(ctx, recovery.SaveOptions{Why: "leave"})
-	return err
 }

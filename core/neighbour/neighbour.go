@@ -85,7 +85,7 @@ func (m mark) isOf(exe string) bool {
 }
 
 func kubernetes(base string, ours []string) []Found {
-	held := listeners(base)
+	var held map[int]Holder // looked for where there is one: it takes a look at every open file
 	seen := map[string]bool{}
 	var out []Found
 	for _, pid := range processes(base) {
@@ -99,6 +99,9 @@ func kubernetes(base string, ours []string) []Found {
 			continue
 		}
 		f := Found{Name: all[i].name, PID: pid, Process: exe, Stop: all[i].stop}
+		if held == nil {
+			held = listeners(base)
+		}
 		for port, h := range held {
 			if h.PID == pid {
 				f.Ports = append(f.Ports, port)

@@ -41,7 +41,10 @@ func (n *Node) Addons() ([]Offered, error) {
 			continue
 		}
 		said, err := n.Dir.LoadDescribed(a.Digest)
-		if err != nil || said == nil {
+		if err == nil && said == nil {
+			err = &plugin.Error{Reason: plugin.NotPossible, Message: "it was never asked", Next: "sudo mk start"}
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s %s: what it offers is not known: %w", a.String(), a.Version, err)
 		}
 		for _, addon := range said.Addons {
@@ -152,25 +155,31 @@ func withoutWaits(drop bool) func(changeset.ChangeSet) (changeset.ChangeSet, err
 }
 
 // DescribeActive keeps what active plugins say, so that commands that only
-// read start none.
+// read start none. Those that are asked start at once.
 func (n *Node) DescribeActive(ctx context.Context) error {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return err
 	}
+	var asked []lockfile.Installed
+	var kinds []string
 	for _, a := range lock.Active {
 		said, err := n.Dir.LoadDescribed(a.Digest)
 		if err != nil {
 			return err
 		}
 		entry, ok := lock.Find(a.Digest)
-		if said != nil || !ok {
-			continue
+		if said == nil && ok && !slices.ContainsFunc(asked, func(e lockfile.Installed) bool { return e.Digest == a.Digest }) {
+			asked, kinds = append(asked, entry), append(kinds, entry.Kind)
 		}
-		if said, err = n.describe(ctx, lock, entry); err != nil {
+	}
+	n.Prefetch(ctx, kinds...)
+	for _, entry := range asked {
+		said, err := n.describe(ctx, lock, entry)
+		if err != nil {
 			return err
 		}
-		if err := n.Dir.SaveDescribed(a.Digest, said); err != nil {
+		if err := n.Dir.SaveDescribed(entry.Digest, said); err != nil {
 			return err
 		}
 	}

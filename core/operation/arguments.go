@@ -52,19 +52,19 @@ func serviceOf(file string) string {
 }
 
 // SetArgument sets or unsets an argument on this node and restarts what reads
-// it. What is so already is left alone, and nothing restarts: changed says
-// which it was.
-func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) (changed bool, err error) {
+// it, and answers the change's number: AwaitWell waits until the node works with
+// it. What is so already is left alone, and nothing restarts: the number is 0.
+func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) (int, error) {
 	cs, err := n.argumentChange(o)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if so, err := n.already(cs); err != nil || so {
-		return false, err
+		return 0, err
 	}
 	r, err := n.Journal.Begin(ctx, "args", o)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	err = r.End(ctx, r.Step(ctx, "change the argument", func(ctx context.Context) error {
 		for range maxAsked {
@@ -81,7 +81,7 @@ func (n *Node) SetArgument(ctx context.Context, o ArgumentOptions) (changed bool
 	if err == nil && o.Local {
 		n.ReportSoon(ctx)
 	}
-	return err == nil, err
+	return r.Record.Number, err
 }
 
 // already reports whether the files are as a change would have them. One that

@@ -81,6 +81,24 @@ func (n *Node) writeMember(ctx context.Context) error {
 	return cluster.Reports{Client: store.Client}.Grant(ctx, m.Name)
 }
 
+// NoteAgent has the other nodes know the port of this node's agent. A worker may
+// not write its record: its port is that with which it joined.
+func (n *Node) NoteAgent(ctx context.Context) error {
+	if string(n.Record.Role) != plugin.RoleControlPlane {
+		return nil
+	}
+	store, err := n.Store()
+	if err != nil {
+		return err
+	}
+	m, err := store.Get(ctx, n.Record.Name)
+	if err != nil || m == nil || m.AgentPort == n.AgentPort() {
+		return err
+	}
+	m.AgentPort = n.AgentPort()
+	return store.Put(ctx, m)
+}
+
 // Store is where the records of the cluster's nodes are.
 func (n *Node) Store() (cluster.Members, error) {
 	c, err := n.Kube()

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/datastore"
@@ -90,6 +91,10 @@ func (n *Node) withDatastore(do func(*datastore.Client) error) error {
 	return errors.Join(err, c.Close())
 }
 
+// startsAgain is how long members without which there would be no quorum are
+// waited for before another one goes.
+const startsAgain = 20 * time.Second
+
 // ChangeMember changes the datastore's members.
 func (o *objectChanges) ChangeMember(ctx context.Context, m changeset.ChangeMember) error {
 	return o.n.withDatastore(func(c *datastore.Client) error {
@@ -99,7 +104,7 @@ func (o *objectChanges) ChangeMember(ctx context.Context, m changeset.ChangeMemb
 		case changeset.Promote:
 			return c.Promote(ctx, m.PeerAddress, o.n.detail)
 		case changeset.RemoveMember:
-			return c.Remove(ctx, m.PeerAddress)
+			return c.Remove(ctx, m.PeerAddress, startsAgain, o.n.detail)
 		}
 		return plugin.Errorf(plugin.BadArgument, "%q is nothing that is done to a member", string(m.Action))
 	})

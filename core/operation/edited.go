@@ -49,6 +49,9 @@ func (n *Node) EditedFaults() []error {
 		_, err := kubeconfig.ParseTokens(file, data)
 		return err
 	})
+	for name, check := range checked() {
+		read(name, check)
+	}
 	for _, f := range kubeconfig.Files() {
 		read("credentials/"+f.Name, func(file string, data []byte) error {
 			_, err := kubeconfig.Parse(file, data)

@@ -26,6 +26,7 @@ func (s *serviceChanges) Start(ctx context.Context, names ...string) error {
 	if err := s.n.refreshServices(ctx); err != nil {
 		return err
 	}
+	s.n.restarting(names...)
 	return s.n.services.Start(ctx, names...)
 }
 
@@ -53,6 +54,7 @@ func (s *serviceChanges) Restart(ctx context.Context, names ...string) error {
 	if err := s.n.refreshServices(ctx); err != nil {
 		return err
 	}
+	s.n.restarting(up...)
 	return s.n.services.Restart(ctx, up...)
 }
 

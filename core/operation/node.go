@@ -43,8 +43,11 @@ type Options struct {
 	Env        func(string) string
 	Progress   Progress
 	Waiting    func(lock.Owner)
-	Log        hclog.Logger
-	Now        func() time.Time
+	// Stands is told the number of the operation that begins, and 0 when it has
+	// ended; nil for nobody.
+	Stands func(number int)
+	Log    hclog.Logger
+	Now    func() time.Time
 	// Patience is how long the node's folder may take to be opened, and to be
 	// closed. Zero is half a minute, which is longer than any disk that works.
 	Patience time.Duration
@@ -91,8 +94,9 @@ type Node struct {
 
 	barring *barring
 
-	mu   sync.Mutex
-	kube *kube.Client
+	mu        sync.Mutex
+	kube      *kube.Client
+	restarted []string // services that were made to start anew
 }
 
 // ErrNoNode says that there is no node in the root folder.
@@ -115,7 +119,7 @@ func (n *Node) wire() {
 	}
 	n.Journal = &Journal{
 		Root: n.Root, Engine: n.Engine, Owner: owner, Command: n.Command, Progress: n.Progress, Waiting: n.Waiting,
-		Now: n.Now, NewID: node.NewID, Check: n.CheckGrants,
+		Stands: n.Stands, Now: n.Now, NewID: node.NewID, Check: n.CheckGrants,
 	}
 }
 

@@ -83,8 +83,9 @@ type Certificate struct {
 // Certificates lists the node's certificates.
 func (n *Node) Certificates() ([]Certificate, error) {
 	var out []Certificate
+	trust := n.trustOnce()
 	for _, p := range n.Profiles() {
-		c, err := n.Certificate(p)
+		c, err := n.certificate(p, trust)
 		if err != nil {
 			return nil, err
 		}
@@ -95,26 +96,28 @@ func (n *Node) Certificates() ([]Certificate, error) {
 
 // Certificate describes one certificate.
 func (n *Node) Certificate(profile string) (*Certificate, error) {
+	return n.certificate(profile, n.trustOnDisk)
+}
+
+func (n *Node) certificate(profile string, trust trusting) (*Certificate, error) {
 	p, err := pki.Find(profile)
 	if err != nil {
 		return nil, err
 	}
 	out := &Certificate{Profile: profile, File: n.Root.Path(p.CertFile())}
-	if out.Reasons, err = n.Judge(profile); err != nil {
-		return nil, err
-	}
 	data, err := n.Root.ReadFile(p.CertFile())
 	if err != nil {
-		return out, nil //nolint:nilerr // Judge has said so
+		out.Reasons, err = absent(err)
+		return out, err
 	}
-	info, err := pki.Inspect(data)
-	if err != nil {
-		return out, nil //nolint:nilerr // Judge has said so
+	if out.Reasons, err = n.judge(p, data, trust); err != nil {
+		return nil, err
 	}
 	cert, err := pki.ParseCertificate(data)
 	if err != nil {
-		return out, nil //nolint:nilerr // Judge has said so
+		return out, nil //nolint:nilerr // judge has said so
 	}
+	info := pki.Describe(cert)
 	out.NotAfter, out.RenewAt, out.State, out.Text = cert.NotAfter, pki.RenewAt(cert), info.State(n.Now()), info.String()
 	out.IssuerKeyID = info.IssuerKeyID
 	return out, nil

@@ -241,7 +241,7 @@ func WaitClock(ctx context.Context, o Options, say func(string)) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	late, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -255,8 +255,8 @@ func WaitClock(ctx context.Context, o Options, say func(string)) error {
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			return err
+		case <-late.Done():
+			return errors.Join(ctx.Err(), err) // whoever pressed Ctrl-C is told so
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/logfile"
 	"mk8s.io/mk/core/service/process"
 )
 
@@ -33,36 +35,43 @@ var systemManifests []byte
 // BecomeReady waits for the API server, puts mk's own objects and images in
 // place, and waits until the node is Ready.
 func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	go n.giveUp(ctx, stop)
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
 	c, err := n.Kube()
 	if err != nil {
 		return err
 	}
-	err = r.Step(ctx, "wait for the API server", func(ctx context.Context) error { return c.WaitReady(ctx, n.detail) })
-	if err != nil {
-		return n.whyNotReady(ctx, err)
-	}
-	// Until the API server answers the processors have enough to do; while the
-	// node waits for its network they have not.
-	err = n.withImages(ctx, func(ctx context.Context) error {
-		if n.Record.Role == node.ControlPlane {
-			err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error {
-				if err := n.writeSystem(ctx, c); err != nil {
+	return n.patiently(ctx, readyTimeout, func(ctx context.Context) error {
+		err := r.Step(ctx, "wait for the API server", func(ctx context.Context) error { return c.WaitReady(ctx, n.detail) })
+		if err != nil {
+			return err
+		}
+		// Until the API server answers the processors have enough to do; while the
+		// node waits for its network they have not.
+		return n.withImages(ctx, func(ctx context.Context) error {
+			if n.Record.Role == node.ControlPlane {
+				err := r.Step(ctx, "write what the cluster is", func(ctx context.Context) error {
+					if err := n.writeSystem(ctx, c); err != nil {
+						return err
+					}
+					return n.writeMember(ctx)
+				})
+				if err != nil {
 					return err
 				}
-				return n.writeMember(ctx)
-			})
-			if err != nil {
-				return err
 			}
-		}
-		return r.Step(ctx, "wait for the node", func(ctx context.Context) error { return n.waitNode(ctx, c) })
+			return r.Step(ctx, "wait for the node", func(ctx context.Context) error { return n.waitNode(ctx, c) })
+		})
 	})
-	if err != nil {
+}
+
+// patiently waits for what do waits for, no longer than limit, and not where
+// that is of no use; its error names the service that is to blame.
+func (n *Node) patiently(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go n.giveUp(ctx, stop)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := do(ctx); err != nil {
 		return n.whyNotReady(ctx, err)
 	}
 	return nil
@@ -79,28 +88,22 @@ func (n *Node) withImages(ctx context.Context, do func(context.Context) error) e
 // AwaitNode imports the images and waits until this node is Ready in a cluster
 // that others have made.
 func (n *Node) AwaitNode(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	go n.giveUp(ctx, stop)
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
 	c, err := n.Kube()
 	if err != nil {
 		return err
 	}
-	// As in BecomeReady: until the kubelet has registered the processors have
-	// enough to do.
-	err = c.WaitReady(ctx, n.detail)
-	if err == nil {
-		err = c.WaitRegistered(ctx, n.Record.Name, n.detail)
-	}
-	if err == nil {
-		err = n.withImages(ctx, func(ctx context.Context) error { return n.waitNode(ctx, c) })
-	}
-	if err != nil {
-		return n.whyNotReady(ctx, err)
-	}
-	return nil
+	return n.patiently(ctx, readyTimeout, func(ctx context.Context) error {
+		// As in BecomeReady: until the kubelet has registered the processors have
+		// enough to do.
+		err := c.WaitReady(ctx, n.detail)
+		if err == nil {
+			err = c.WaitRegistered(ctx, n.Record.Name, n.detail)
+		}
+		if err == nil {
+			err = n.withImages(ctx, func(ctx context.Context) error { return n.waitNode(ctx, c) })
+		}
+		return err
+	})
 }
 
 // waitNode waits until this node's kubelet has said since it started that the
@@ -169,11 +172,18 @@ func (e *NotReadyError) Error() string {
 	if e.Restarts > 0 {
 		s += fmt.Sprintf(", started again %d times", e.Restarts)
 	}
+	if !e.Broken() && e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
 	if e.LastError != "" {
 		s += ": " + e.LastError
 	}
 	return s
 }
+
+// Broken reports whether the service does not stay up. One that does may wait
+// for other nodes.
+func (e *NotReadyError) Broken() bool { return e.State != string(service.Running) || e.Restarts > 0 }
 
 // Unwrap gives what was waited for.
 func (e *NotReadyError) Unwrap() error { return e.Err }
@@ -197,7 +207,11 @@ func (n *Node) whyNotReady(ctx context.Context, err error) error {
 			return &NotReadyError{Service: s.Name, State: string(s.State), Restarts: s.Restarts, LastError: s.LastError, Err: err}
 		}
 	}
-	return err
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	// All run, and yet it is not ready: what Kubernetes said last may tell why.
+	return &NotReadyError{Service: defaults.Kubelite, State: string(service.Running), LastError: logfile.LastError(n.Root.Logs(defaults.Kubelite), 0), Err: err}
 }
 
 // writeSystem applies mk's own objects and, once, generation 1 of what the

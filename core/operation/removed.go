@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,11 +39,24 @@ func (n *Node) Bar(ctx context.Context, store cluster.Members, name string) erro
 	})
 }
 
-// Barred reports whether a node of that name was removed, and not let in again.
+// Barred reports whether a node of that name was removed, and not let in again:
+// by the list, or by what the API server goes by, which may be an older list.
 func (n *Node) Barred(ctx context.Context, store cluster.Members, name string) (bool, error) {
 	doc, err := barredList{store.Client}.read(ctx)
-	_, there := doc.Data[name]
-	return there, err
+	if _, there := doc.Data[name]; there || err != nil {
+		return there, err
+	}
+	have, err := store.Client.Object(ctx, policies(), "mk-"+barredName)
+	return err == nil && refuses(have, name), ignoreNotFound(err)
+}
+
+// refuses reports whether a policy keeps the kubelet of that name out.
+func refuses(policy *unstructured.Unstructured, name string) bool {
+	return strings.Contains(expressionOf(policy), strconv.Quote(name))
+}
+
+func policies() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}
 }
 
 // Unbar lets a node of that name in again.
@@ -212,8 +227,7 @@ func (l barredList) enforced(ctx context.Context, names []string) (bool, error) 
 	if err != nil || len(want) == 0 {
 		return kube.NotFound(err) && len(want) == 0, ignoreNotFound(err)
 	}
-	of.Resource = "validatingadmissionpolicies"
-	have, err := l.client.Object(ctx, of, "mk-"+barredName)
+	have, err := l.client.Object(ctx, policies(), "mk-"+barredName)
 	return err == nil && expressionOf(have) == expressionOf(want[0].Unstructured), ignoreNotFound(err)
 }
 

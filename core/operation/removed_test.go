@@ -156,3 +156,17 @@ func waitFor(t *testing.T, b *barring, holds func() bool) {
 		}
 	}
 }
+
+// A policy that is older than the list still keeps out whom it names.
+func TestThePolicyRefusesWhomItNames(t *testing.T) {
+	t.Parallel()
+	objects, err := barredPolicy([]string{"n2", "n31"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"n2": true, "n31": true, "n3": false, "n": false} {
+		if got := refuses(objects[0].Unstructured, name); got != want {
+			t.Errorf("%s is refused: %t", name, got)
+		}
+	}
+}

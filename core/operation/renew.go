@@ -135,12 +135,21 @@ func (n *Node) Judge(profile string) ([]pki.Reason, error) {
 		return nil, err
 	}
 	cert, err := n.Root.ReadFile(p.CertFile())
+	if err != nil {
+		return absent(err)
+	}
+	return n.judge(p, cert, n.trustOnDisk)
+}
+
+// absent judges a certificate that could not be read.
+func absent(err error) ([]pki.Reason, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return []pki.Reason{{Code: pki.Unreadable, Text: "it is not there"}}, nil
 	}
-	if err != nil {
-		return nil, err
-	}
+	return nil, err
+}
+
+func (n *Node) judge(p pki.Profile, cert []byte, trust trusting) ([]pki.Reason, error) {
 	names, err := n.Issuer.names(p)
 	if err != nil {
 		return nil, err
@@ -155,10 +164,30 @@ func (n *Node) Judge(profile string) ([]pki.Reason, error) {
 		return []pki.Reason{{Code: pki.KeyMismatch, Text: err.Error()}}, nil
 	}
 	want.Key = key.Public()
-	if want.Trust, err = n.trustOnDisk(p.Authority); err != nil {
+	if want.Trust, err = trust(p.Authority); err != nil {
 		return nil, err
 	}
 	return pki.Judge(cert, want, n.Now()), nil
+}
+
+// trusting is what verifies the certificates of an authority.
+type trusting func(pki.Authority) (pki.Trust, error)
+
+// trustOnce is trustOnDisk that reads each file once, for who judges many
+// certificates in a row.
+func (n *Node) trustOnce() trusting {
+	read := map[pki.Authority]pki.Trust{}
+	return func(a pki.Authority) (pki.Trust, error) {
+		t, ok := read[a]
+		if ok {
+			return t, nil
+		}
+		t, err := n.trustOnDisk(a)
+		if err == nil {
+			read[a] = t
+		}
+		return t, err
+	}
 }
 
 func (n *Node) trustOnDisk(a pki.Authority) (pki.Trust, error) {

@@ -29,6 +29,7 @@ type Run struct {
 	progress Progress
 	now      func() time.Time
 	check    func(cs changeset.ChangeSet, by plugin.Identity) error
+	stands   func(number int)
 }
 
 // Progress is told where an operation stands. A step has a beginning and an
@@ -50,6 +51,7 @@ type Journal struct {
 	Command  []string
 	Progress Progress
 	Waiting  func(lock.Owner)
+	Stands   func(number int)
 	Now      func() time.Time
 	NewID    func() string
 	// Check judges what a plugin answered against its grants.
@@ -136,15 +138,17 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 	if open != nil && open.State == Paused {
 		return nil, fmt.Errorf("change %d: %w", open.Number, ErrPaused)
 	}
-	r := &Run{root: j.Root, engine: j.Engine, lock: l, progress: j.Progress, now: j.Now, check: j.Check}
+	r := &Run{root: j.Root, engine: j.Engine, lock: l, progress: j.Progress, now: j.Now, check: j.Check, stands: j.Stands}
 	if open != nil {
 		r.Record = open
+		r.stand()
 		return r, nil
 	}
 	r.Record, err = j.newRecord(verb, params)
 	if err != nil {
 		return nil, err
 	}
+	r.stand()
 	return r, saveRecord(j.Root, r.Record)
 }
 
@@ -207,6 +211,18 @@ func (j *Journal) Open() (*Record, error) {
 	return nil, nil
 }
 
+// stand says which operation stands open, where one does.
+func (r *Run) stand() {
+	if r.stands == nil {
+		return
+	}
+	if r.Record.State == Open {
+		r.stands(r.Record.Number)
+	} else {
+		r.stands(0)
+	}
+}
+
 // End ends the operation and releases the lock. An error ends it as failed,
 // except one that whoever comes next should go on from: the record stays open
 // where the context ended, and where there is only forward.
@@ -223,6 +239,7 @@ func (r *Run) End(ctx context.Context, err error) error {
 		r.Record.Ended = r.now().UTC()
 	}
 	err = errors.Join(err, saveRecord(r.root, r.Record))
+	r.stand()
 	if r.lock == nil {
 		return err
 	}

@@ -22,6 +22,9 @@ const stopTimeout = 3 * time.Minute
 // stoppedLock tells people and tools that the node is stopped.
 const stoppedLock = "var/lock/stopped.lock"
 
+// ErrStopped says that a node was stopped, and is to be started first.
+var ErrStopped = errors.New("it was stopped")
+
 // StopOptions are what a stop may be told.
 type StopOptions struct {
 	Drain bool `json:"drain,omitempty"` // move pods elsewhere first
@@ -191,13 +194,18 @@ func (n *Node) ClearRemains(ctx context.Context) error {
 	})
 }
 
-// Restart restarts services; without names all of them.
+// Restart restarts services; without names all of them. A node that was
+// stopped stays so: the error is ErrStopped. It returns when they
+// were started: AwaitWell waits until the node works with them.
 func (n *Node) Restart(ctx context.Context, names ...string) error {
 	if err := n.Outdated(); err != nil {
 		return err
 	}
 	if err := n.checkEdited(); err != nil {
 		return err
+	}
+	if n.Record.Stopped {
+		return ErrStopped
 	}
 	r, err := n.Journal.Begin(ctx, "restart", names)
 	if err != nil {
@@ -220,6 +228,7 @@ func (n *Node) Restart(ctx context.Context, names ...string) error {
 		if len(services) == 0 {
 			services = n.serviceNames()
 		}
+		n.restarting(services...)
 		return n.services.Restart(ctx, services...)
 	}))
 }

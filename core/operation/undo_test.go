@@ -40,7 +40,7 @@ func TestUndoOperation(t *testing.T) {
 	two := "2"
 	for name, o := range map[string]ArgumentOptions{"set": {Service: "kubelet", Option: "v", Value: &two}, "unset": {Service: "kubelet", Option: "nope", Unset: true}} {
 		changed, err := n.SetArgument(t.Context(), o)
-		if all, listErr := Records(n.Root); err != nil || changed || listErr != nil || len(all) != 3 {
+		if all, listErr := Records(n.Root); err != nil || changed != 0 || listErr != nil || len(all) != 3 {
 			t.Errorf("%s what is so already: changed %v, %d operations (%v, %v)", name, changed, len(all), err, listErr)
 		}
 		if plan, err := n.DryArgument(t.Context(), o); err != nil || len(plan.Changes) > 0 {

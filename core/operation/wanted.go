@@ -272,8 +272,12 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		}
 	}
 	var since map[string]time.Time
+	apart := clocksApart
+	if h.Generation == 0 {
+		apart = 0 // it has just joined: what was wanted before is not for it
+	}
 	for _, r := range w.Restarts {
-		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
+		if r.Generation <= h.Generation || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
 		}
 		if since == nil {
@@ -293,7 +297,7 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 		for _, name := range names {
 			// Who was started later than it was wanted, by any clock that other
 			// nodes may have, has had it.
-			if since[service.Alias(name)].Before(r.At.Add(clocksApart)) {
+			if since[service.Alias(name)].Before(r.At.Add(apart)) {
 				add(name)
 			}
 		}
@@ -306,7 +310,8 @@ func (n *Node) wantedRestarts(ctx context.Context, w *cluster.Wanted, h *held, o
 func (n *Node) wantedRenewals(w *cluster.Wanted, h *held) ([]changeset.Operation, error) {
 	own, due := n.Profiles(), []string{}
 	for _, r := range w.Renewals {
-		if r.Generation <= h.Generation || h.Generation == 0 || (r.Node != "" && r.Node != n.Record.Name) {
+		// Who has just joined has new ones, unless it is meant by its name.
+		if r.Generation <= h.Generation || (r.Node == "" && h.Generation == 0) || (r.Node != "" && r.Node != n.Record.Name) {
 			continue
 		}
 		for _, p := range own {
@@ -354,7 +359,7 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 	err = r.Apply(ctx, cs)
 	if err == nil && slices.Contains(restart, defaults.Kubelite) {
 		err = n.settled(ctx)
-		if _, broken := errors.AsType[*NotReadyError](err); broken {
+		if why, ok := errors.AsType[*NotReadyError](err); ok && why.Broken() {
 			err = errors.Join(err, n.Engine.Undo(context.WithoutCancel(ctx), change.ID{Operation: r.Record.Number, Change: r.Record.Changes}))
 		}
 	}
@@ -363,23 +368,17 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 
 // settled waits until Kubernetes is up on this node, after a restart.
 func (n *Node) settled(ctx context.Context) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	go n.giveUp(ctx, stop)
-	ctx, cancel := context.WithTimeout(ctx, farLimit)
-	defer cancel()
-	err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
-	if err == nil && n.Record.Role == node.ControlPlane {
-		c, kubeErr := n.Kube()
-		if kubeErr != nil {
-			return kubeErr
+	return n.patiently(ctx, farLimit, func(ctx context.Context) error {
+		err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
+		if err != nil || n.Record.Role != node.ControlPlane {
+			return err
 		}
-		err = c.WaitReady(ctx, n.detail)
-	}
-	if err != nil {
-		return n.whyNotReady(ctx, err)
-	}
-	return nil
+		c, err := n.Kube()
+		if err != nil {
+			return err
+		}
+		return c.WaitReady(ctx, n.detail)
+	})
 }
 
 // Drift is where this node is not as the cluster wants it, by what it was last

@@ -110,7 +110,8 @@ type Sealed struct {
 
 // CoreSecrets are sealed for the core of a joiner.
 type CoreSecrets struct {
-	ServiceAccountKey []byte `json:"serviceAccountKey"`
+	ServiceAccountKey []byte            `json:"serviceAccountKey"`
+	Settings          map[string][]byte `json:"settings,omitempty"` // of active plugins, by kind/name
 }
 
 // CoreRecipient names the core among the recipients.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ func factsOf(t *testing.T, p *Plugin) fact {
 func TestACell(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_HOST", "s3cr3t")
 	typed(t, "a token typed to mk\n")
+	groups(t, 64198) // as a login has more of them than its own
 	r := newRig(t)
 	s := r.spec("OWN=1")
 	p := r.start(s)
@@ -68,6 +70,23 @@ func TestACell(t *testing.T) {
 	if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); on != 0 || err != nil {
 		t.Error("the host lost its privileges", on, err)
 	}
+}
+
+// groups gives this process more groups for the test.
+func groups(t *testing.T, more ...int) {
+	t.Helper()
+	before, err := os.Getgroups()
+	if err == nil {
+		err = syscall.Setgroups(append(more, before...))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Setgroups(before); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // typed puts text on the standard input of this process for the test.

@@ -56,6 +56,13 @@ func TestThePluginAsksTheHost(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, p, "ask again")
+	// Nor does it depend on the plugin whether a question is bounded.
+	if got := must(t, p, "ask-bare deadline"); got != "addons/test deadline" {
+		t.Error(got)
+	}
+	if _, err := do(t, p, "ask-much"); err == nil || !strings.Contains(err.Error(), "larger than max") {
+		t.Errorf("a question of 2 MiB: %v", err)
+	}
 }
 
 func TestQuestionsOfPluginsAreBounded(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"mk8s.io/mk/sdk/addons"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/client"
+	"mk8s.io/mk/sdk/host"
 	"mk8s.io/mk/sdk/hostrpc"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -161,6 +162,17 @@ func (p *tester) PrepareImport(ctx context.Context, c plugin.Call) ([]byte, erro
 			return nil, err
 		}
 		f, err := h.Read(ctx, rest)
+		return f.Content, err
+	case "ask-bare", "ask-much": // without what the sdk's client bounds
+		conn, err := grpc.NewClient("unix:"+os.Getenv(host.SocketVariable), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close() //nolint:errcheck // only asked
+		if deed == "ask-much" {
+			rest = strings.Repeat("x", 2<<20)
+		}
+		f, err := hostrpc.New(conn).Read(context.WithoutCancel(ctx), rest)
 		return f.Content, err
 	}
 	return nil, nil

@@ -48,7 +48,7 @@ func (p *File) Export(ctx context.Context, call plugin.Call, recipient, binding 
 	question := fmt.Sprintf("export %x %x", recipient, binding)
 	return state.Once(ctx, dir, now, call.OperationID, question, func(*state.Locked) (plugin.Sealed, error) {
 		out := shared{Key: s.Key}
-		records, err := l.All(now)
+		records, _, err := l.All(now)
 		if err != nil {
 			return plugin.Sealed{}, err
 		}

@@ -79,7 +79,7 @@ func (p *File) Health(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.All(p.now())
+	_, _, err = l.All(p.now())
 	return err
 }
 

@@ -219,6 +219,63 @@ func TestWhatIsNoToken(t *testing.T) {
 	wantReason(t, err, plugin.TokenUnknown)
 }
 
+// TestMistakenLines: a line that a person wrote wrong is named by whoever lists,
+// and stays; the tokens beside it are as good as before.
+func TestMistakenLines(t *testing.T) {
+	t.Parallel()
+	p, dir, _ := configured(t)
+	path := filepath.Join(dir, "cluster-tokens.txt")
+	made := issue(t, p, tokens.IssueRequest{Purpose: tokens.Join, Uses: 1})
+	ours, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(ours), "created", "Created", 1)
+	cut := string(ours[:len(ours)/2])
+	for name, c := range map[string]struct {
+		text string
+		line int // 0: nothing is wrong
+	}{
+		"no time":         {"# mine\n0123456789abcdef|never\n", 2},
+		"too short":       {"\n\nshort\n", 3},
+		"two words":       {string(ours) + "0123456789abcdef 0123456789abcdef", 2},
+		"ours, changed":   {string(ours) + changed, 2},
+		"ours, cut off":   {string(ours) + cut + "\nsha2\n" + string(ours), 0},
+		"a lost disk's":   {string(ours) + strings.Repeat("\x00", 40) + "\n", 0},
+		"another's token": {"# mine\n\n0123456789abcdef\n", 0},
+	} {
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := p.List(t.Context(), true)
+		if c.line == 0 && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.line > 0 {
+			wantReason(t, err, plugin.BadSettings)
+			if want := fmt.Sprintf("%s:%d: ", path, c.line); !strings.Contains(fmt.Sprint(err), want) || strings.Contains(fmt.Sprint(err), "0123456789abcdef") {
+				t.Errorf("%s: %v, wants %s", name, err, want)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != c.text {
+			t.Errorf("%s: the file is now %q (%v)", name, after, err)
+		}
+	}
+	// A good token in plain beside it has the file written anew.
+	text := string(ours) + "0123456789abcdef|never\n0123456789abcdef\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{made.Token, "0123456789abcdef"} {
+		if _, err := reserve(t, p, token, "a", tokens.Join, time.Minute); err != nil {
+			t.Errorf("%s: %v", token, err)
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || !strings.Contains(string(after), "0123456789abcdef|never\n") || strings.Contains(string(after), "\n0123456789abcdef\n") {
+		t.Errorf("%s (%v)", after, err)
+	}
+}
+
 func TestChosenTokens(t *testing.T) {
 	t.Parallel()
 	p, _, _ := configured(t)

@@ -131,16 +131,20 @@ func (p *File) Revoke(ctx context.Context, _ plugin.Call, id string) error {
 }
 
 // List shows tokens that are good, and those that were where expired is asked
-// for; the oldest first. Revoked ones are never shown.
+// for; the oldest first. Revoked ones are never shown. A line that someone
+// wrote wrong is an error with file and line; joins with the others go on.
 func (p *File) List(_ context.Context, expired bool) ([]tokens.Token, error) {
 	_, l, err := p.open()
 	if err != nil {
 		return nil, err
 	}
 	now := p.now()
-	records, err := l.All(now)
+	records, wrong, err := l.All(now)
 	if err != nil {
 		return nil, err
+	}
+	if len(wrong) > 0 { // its text may be a secret
+		return nil, plugin.Errorf(plugin.BadSettings, "%s: neither a token nor \"token|Unix time of its end\"", wrong[0])
 	}
 	slices.SortStableFunc(records, func(a, b *ledger.Record) int { return a.Created.Compare(b.Created) })
 	var out []tokens.Token

@@ -32,7 +32,7 @@ func (l *Locked) Read(name string, v any) error {
 // Write replaces a file, together with all others of this change and only if
 // the change ends without an error.
 func (l *Locked) Write(name string, v any) error {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return fmt.Errorf("state file %q is not a name", name)
 	}
 	b, err := json.MarshalIndent(v, "", "  ")
@@ -102,7 +102,7 @@ func (d *Dir) recover() error {
 		return fmt.Errorf("finishing a change of the state: %w", err)
 	}
 	for name := range files {
-		if !nameForm.MatchString(name) {
+		if !nameForm().MatchString(name) {
 			return fmt.Errorf("finishing a change of the state: %q is not a name", name)
 		}
 	}

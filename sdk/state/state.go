@@ -51,7 +51,8 @@ func Open(path string) (*Dir, error) {
 // Path is where a file of this folder lies.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+// nameForm is compiled when it is first used: mk's own commands hardly do.
+var nameForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`) })
 
 // Lock holds the folder until the returned function is called. It waits until
 // the context ends. It is not reentrant: under it only Read may be called.
@@ -98,7 +99,7 @@ func (d *Dir) lock(ctx context.Context) (unlock func(), err error) {
 // Read reads a file without the lock: it sees the last whole one. A file that
 // is not there yet leaves v as it is.
 func (d *Dir) Read(name string, v any) error {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return fmt.Errorf("state file %q is not a name", name)
 	}
 	f, err := os.Open(d.Path(name))

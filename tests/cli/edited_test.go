@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +44,10 @@ func editedFiles() []edited {
 		{"args/certs.d/docker.io/hosts.toml", "[host.\"http://b\"]\n  capabilties = [\"pull\"]\n", "args/certs.d/docker.io/hosts.toml:2", services},
 		{"args/certs.d/docker.io/hosts.toml", "[host.\"http://b\"]\n\n  capabilities = [\"pul\"]\n", "args/certs.d/docker.io/hosts.toml:3", services},
 		{"args/certs.d/docker.io/hosts.toml", "[host.\"ftp://b\"]\n", "args/certs.d/docker.io/hosts.toml:1", services},
+		{"args/containerd.toml", "version = 3\nroot = /var\n", "args/containerd.toml:2", services},
+		{"args/kubelet-config.yaml", "kind: KubeletConfiguration\nmaxPods: 5: 6\n", "args/kubelet-config.yaml:2", services},
+		{"args/flannel-network-mgr-config", "{\n  \"Network\" \"10.1.0.0/16\"\n}\n", "args/flannel-network-mgr-config:2", services},
+		{"args/cni-network/mk.conflist.in", "{\n  \"subnet\": \"{{.PodCIDR}\"\n}\n", "args/cni-network/mk.conflist.in:2", services},
 		{"var/lock/no-kubelite", "", "var/lock/no-kubelite: a control-plane node cannot be without kubelite", services},
 	}
 }
@@ -78,6 +83,59 @@ func TestEditedFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEditedTokens: the plugin that keeps tokens names the line of its file that
+// a person wrote wrong, and leaves it.
+func TestEditedTokens(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Log("only root starts a plugin: that is told to everybody else first")
+		return
+	}
+	program, err := exec.LookPath("mk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := fakeNode(t)
+	for up := dir; up != os.TempDir() && up != "/"; up = filepath.Dir(up) { // plugins run as users of their own
+		if err := os.Chmod(up, 0o711); err != nil { //nolint:gosec // a test's folder
+			t.Fatal(err)
+		}
+	}
+	run := func(words ...string) (string, int) {
+		cmd := exec.CommandContext(t.Context(), "mk", append([]string{"--root", dir, "--yes"}, words...)...)
+		out, _ := cmd.CombinedOutput()
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	for _, words := range [][]string{{"plugin", "install", filepath.Join(filepath.Dir(filepath.Dir(program)), "plugins", "tokens-file")}, {"plugin", "use", "tokens/file"}, {"token", "list"}} {
+		if out, code := run(words...); code != 0 {
+			t.Fatalf("mk %s: exit %d\n%s", words, code, out)
+		}
+	}
+	state := filepath.Join(dir, "plugins/state/tokens/file")
+	info, err := os.Stat(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(state, "cluster-tokens.txt")
+	err = os.WriteFile(file, []byte("# mine\n0123456789abcdef0123456789abcdef\n0123456789abcdef|tomorrow\n"), 0o600)
+	if owner, ok := info.Sys().(*syscall.Stat_t); err == nil && ok { // an editor keeps whose it is
+		err = os.Chown(file, int(owner.Uid), int(owner.Gid))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, dir)
+	for _, words := range [][]string{{"token", "list"}, {"token", "list", "--expired", "-o", "json"}} {
+		out, code := run(words...)
+		if code != 2 || !strings.Contains(out, "cluster-tokens.txt:3") || strings.Contains(out, "0123456789abcdef") {
+			t.Errorf("mk %s: exit %d, wants 2 and the line, without what stands in it:\n%s", words, code, out)
+		}
+	}
+	if after := tree(t, dir); after != before {
+		t.Errorf("something was changed:\n%s\nbefore\n%s", after, before)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -70,8 +71,15 @@ func TestWorkersProxy(t *testing.T) {
 	if list := m.run("mk", "node", "list", "--pending"); strings.Contains(list, "node-") {
 		t.Errorf("somebody waits: %s", list)
 	}
+	invites(t, m)
 	m.run("mk", "stop")
 	m.run("mk", "start")
+	// Its agent looks when it begins whether a snapshot is due.
+	m.run("mk", "settings", "set", "snapshot-interval", "1s")
+	signal(t, m.daemon(), syscall.SIGKILL)
+	m.run("mk", "start")
+	m.says(" schedule", "datastore", "snapshot", "list")
+	m.run("mk", "settings", "unset", "snapshot-interval")
 	m.kubectl("--server=https://127.0.0.1:26443", "get", "nodes")
 	begun, err := cpuTicks(proxy.Process.Pid)
 	if err != nil {
@@ -83,6 +91,39 @@ func TestWorkersProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("ticks of CPU: %d until here, %d while nobody used it", begun, ended-begun)
+}
+
+// invites is what the words of a single node about others do and refuse: the
+// last copy of the data does not leave; a token that a person chose is listed
+// and revoked; invitations name the port on which the agent listens, and there
+// are none where nobody reaches it.
+func invites(t *testing.T, m *machine) {
+	t.Helper()
+	if _, err := m.try(time.Minute, "mk", "leave"); err == nil || !strings.Contains(err.Error(), "the last copy of the cluster's data") || !m.Started() {
+		t.Errorf("the last node leaves: %v", err)
+	}
+	chosen := strings.Repeat("chosen-", 6)
+	if out := m.run("mk", "add-node", "--token", chosen, "-o", "token"); out != chosen+"\n" {
+		t.Errorf("the token that was chosen: %q", out)
+	}
+	id := m.goodTokens()[0].ID
+	m.run("mk", "token", "revoke", id)
+	if out := m.run("mk", "token", "list"); strings.Contains(out, id) {
+		t.Errorf("a token that was revoked is listed:\n%s", out)
+	}
+	m.run("mk", "args", "set", "cluster-agent", "bind=0.0.0.0:25017")
+	if s := m.invite(); !strings.HasPrefix(s, m.Address+":25017/") {
+		t.Errorf("the agent listens on port 25017, the invitation says %s", s)
+	}
+	m.eventually(30*time.Second, func() error {
+		_, err := m.try(10*time.Second, "curl", "-sfk", "https://"+m.Address+":25017/health")
+		return err
+	})
+	m.run("mk", "args", "set", "cluster-agent", "bind=127.0.0.1:25000")
+	if _, err := m.try(time.Minute, "mk", "add-node"); err == nil || !strings.Contains(err.Error(), "listens on 127.0.0.1 only") || !strings.Contains(err.Error(), "bind=0.0.0.0:25000") {
+		t.Errorf("an agent that nobody reaches invites: %v", err)
+	}
+	m.run("mk", "args", "set", "cluster-agent", "bind=0.0.0.0:25000")
 }
 
 // cpuTicks is what a process has used of a CPU, in hundredths of a second.

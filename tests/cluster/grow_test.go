@@ -7,10 +7,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +66,32 @@ func inTheWay(t *testing.T, server, m *machine, words []string) {
 		}
 		return nil
 	})
+	revoked := server.invite()
+	server.run("mk", "token", "revoke", server.goodTokens()[0].ID)
+	refuses("was revoked", "join", revoked)
 	refuses("was the string cut off?", "join", words[1][:len(words[1])-10])
+}
+
+// listedToken is a token of mk token list.
+type listedToken struct {
+	ID      string    `json:"id"`
+	State   string    `json:"state"`
+	Created time.Time `json:"created"`
+}
+
+// goodTokens are those that are good, the newest first.
+func (m *machine) goodTokens() []listedToken {
+	m.t.Helper()
+	var all []listedToken
+	if err := json.Unmarshal([]byte(m.run("mk", "token", "list", "-o", "json")), &all); err != nil {
+		m.t.Fatal(err)
+	}
+	all = slices.DeleteFunc(all, func(x listedToken) bool { return x.State != "good" })
+	slices.SortFunc(all, func(a, b listedToken) int { return b.Created.Compare(a.Created) })
+	if len(all) == 0 {
+		m.t.Fatal("no token is good")
+	}
+	return all
 }
 
 // together joins workers at once, one through IPv6, while their invitation is
@@ -106,9 +133,9 @@ func together(t *testing.T, server *machine, flags []string, joiners map[string]
 				}
 			}
 		}
-		words := strings.Fields(line)
+		words := strings.Fields(line)[1:] // as it is printed, with --worker
 		group.Go(func() {
-			out, err := m.try(5*time.Minute, "mk", append([]string{"join", words[len(words)-1], "--worker", "--name", name}, flags...)...)
+			out, err := m.try(5*time.Minute, "mk", append(append(words, "--name", name), flags...)...)
 			if err != nil {
 				t.Error(err)
 			}
@@ -237,6 +264,7 @@ func withoutVote(t *testing.T, server, m *machine, name string) {
 	if _, err := os.Lstat(filepath.Join(m.Root, "var/kubernetes/backend/etcd")); err == nil {
 		t.Errorf("%s has a datastore of its own", name)
 	}
+	restoredElsewhere(t, m, name)
 	// It is needed for nothing: the others go on without it, at once.
 	killEverything(t, m)
 	server.kubectl("create", "configmap", "without-"+name, "--request-timeout=5s")
@@ -246,4 +274,29 @@ func withoutVote(t *testing.T, server, m *machine, name string) {
 	m.run("mk", "start")
 	nodesReady(t, server, before)
 	m.kubectl("get", "configmap", "without-"+name)
+}
+
+// restoredElsewhere has a node without a vote save the cluster, and the cluster
+// back from that on an empty machine that does not reach it: as that node, which
+// votes there. On the node itself nothing is restored.
+func restoredElsewhere(t *testing.T, m *machine, name string) {
+	t.Helper()
+	saved, identity := savedWithKeys(t, m)
+	restore := []string{"datastore", "snapshot", "restore", "--yes", "--identity", identity, saved}
+	if _, err := m.try(time.Minute, "mk", restore...); err == nil || !strings.Contains(err.Error(), "holds no part of the datastore") || !strings.Contains(err.Error(), "mk reset --all") {
+		t.Errorf("a restore on a node without a vote: %v", err)
+	}
+	empty := newMachine(t, 40, true)
+	defer empty.remove()
+	began := time.Now()
+	empty.run("mk", restore...)
+	t.Logf("restored what a node without a vote saved in %s", round(time.Since(began)))
+	nodesReady(t, empty, 1)
+	empty.kubectl("get", "configmap", "from-"+name)
+	if all := datastoreMembers(empty); len(all) != 1 || all[0].Name != name || all[0].Role != "voter" || !strings.Contains(all[0].PeerAddress, empty.Address+":") {
+		t.Errorf("members of what was restored: %+v", all)
+	}
+	if out := empty.run("mk", "node", "list", "-o", "json"); !strings.Contains(out, `"name": "`+name+`"`) || strings.Contains(out, `"noVote": true`) || strings.Contains(out, `"n1"`) {
+		t.Errorf("nodes of what was restored:\n%s", out)
+	}
 }

@@ -18,10 +18,7 @@ import (
 // network plugs machines into one switch.
 func network(t *testing.T, number, machines int) []*machine {
 	t.Helper()
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := inOut(t, "")
 	n, err := tests.NewNetwork(t.Context(), number)
 	if err != nil {
 		t.Fatal(err)
@@ -45,8 +42,7 @@ func network(t *testing.T, number, machines int) []*machine {
 func (m *machine) invite(flags ...string) string {
 	m.t.Helper()
 	out := m.run("mk", append([]string{"add-node", "-o", "short"}, flags...)...)
-	words := strings.Fields(strings.SplitN(out, "\n", 2)[0])
-	return words[len(words)-1]
+	return strings.Fields(out)[2] // mk join STRING
 }
 
 // TestCluster grows one node to three control-plane nodes and two workers.
@@ -66,12 +62,16 @@ func TestCluster(t *testing.T) {
 			inTheWay(t, m[0], joiner, words)
 			joinHangs(t, m[0], joiner, words)
 		} else {
-			joinKilled(t, joiner, words)
+			joinKilled(t, joiner, words, joinSteps()...)
 		}
 		t.Log(joiner.run("mk", words...))
 		forget()
 	}
 	wholeCluster(t, m[0], 3, 3)
+	m[0].says("high-availability: yes", "status")
+	if _, err := m[1].try(time.Minute, "mk", "join", m[0].invite()); err == nil || !strings.Contains(err.Error(), "belongs to a cluster already") {
+		t.Errorf("a member joins: %v", err)
+	}
 	worker := []string{"join", m[0].invite("--worker"), "--worker", "--name", "n5"}
 	undecided(t, m[0], m[4], worker...)
 	m[0].run("mk", "plugin", "use", "clustering/etcd")
@@ -87,21 +87,25 @@ func TestCluster(t *testing.T) {
 	if out := m[0].kubectl("get", "nodes", "-l", "tier=edge,topology.kubernetes.io/zone=z1", "-o", "jsonpath={.items[*].spec.taints[?(@.key==\"edge\")].effect}"); out != "PreferNoSchedule PreferNoSchedule" {
 		t.Errorf("workers with their labels and taints: %q", out)
 	}
+	for _, x := range m[3:] {
+		workersOwn(t, x)
+	}
 	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
 	t.Run("what the cluster wants", func(t *testing.T) { wanted(t, m) })
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a worker whose certificates have ended comes back", func(t *testing.T) { endedWorker(t, m[0], m[4], "n5") })
 	t.Run("a control-plane node comes back without a vote", func(t *testing.T) { withoutVote(t, m[0], m[2], "n3") })
-	t.Run("a control-plane node leaves and comes back while the leader moves", func(t *testing.T) { joinsWhileTheLeaderMoves(t, m[:2], m[2], "n3") })
+	t.Run("a control-plane node leaves and comes back while the leader moves", func(t *testing.T) { joinsWhileTheLeaderMoves(t, m[:2], m[2], "n3", m[3]) })
 	t.Run("a leave and a join whose parties are killed", func(t *testing.T) { killedOnBothSides(t, m[:3], "n3") })
 	t.Run("a worker's leave and join, killed at every record", func(t *testing.T) { killedAtRecords(t, m[0], m[4], "n5") })
+	t.Run("a node whose pods must stay is not removed", func(t *testing.T) { notDrained(t, m[0], "n4", len(m)) })
 	t.Run("a dead node is removed", func(t *testing.T) {
 		m[3].run("mk", "stop")
 		if out, err := m[0].try(time.Minute, "mk", "remove-node", "n9", "--force"); err == nil {
 			t.Errorf("a node that never was is removed: %s", out)
 		}
-		m[0].run("mk", "remove-node", "n4", "--force")
+		removedGetsNothing(t, m[0], m[3], "n4", "n1")
 		nodesReady(t, m[0], len(m)-1)
 	})
 	t.Run("two of three disks gone", func(t *testing.T) { recovered(t, m, len(m)-1) })
@@ -124,16 +128,69 @@ func refused(t *testing.T, m *machine, words []string) {
 			t.Errorf("mk %s: %v, want %q", strings.Join(other[:1], " "), err, why)
 		}
 	}
+	// Who does not want to know who answers is not told; a dry run shows it.
+	for _, unknown := range []string{words[1][:pin] + strings.Repeat("ab", 32), words[1][:pin-1]} {
+		m.run("mk", "--dry-run", "join", unknown, "--skip-verify")
+	}
 	if m.Started() {
 		t.Error("a join that was refused leaves a node behind")
 	}
 }
 
-// joinKilled kills a join each time that its journal says that a step is done.
-// The same words go on from there, with the same token.
-func joinKilled(t *testing.T, m *machine, words []string) {
+// workersOwn looks that a worker holds nothing of the control plane, and lets
+// nobody in.
+func workersOwn(t *testing.T, m *machine) {
 	t.Helper()
-	for _, step := range joinSteps() {
+	for _, name := range []string{"plugins/store", "plugins/state/certs", "plugins/settings", "certs/serviceaccount.key", "var/kubernetes/backend/etcd"} {
+		if _, err := os.Lstat(filepath.Join(m.Root, name)); err == nil {
+			t.Errorf("a worker has %s", name)
+		}
+	}
+	if _, err := m.try(time.Minute, "mk", "add-node"); err == nil || !strings.Contains(err.Error(), "a worker cannot invite others") {
+		t.Errorf("a worker invites: %v", err)
+	}
+}
+
+const guarded = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: guarded}
+spec:
+  selector: {matchLabels: {app: guarded}}
+  template:
+    metadata: {labels: {app: guarded}}
+    spec:
+      nodeSelector: {kubernetes.io/hostname: n4}
+      terminationGracePeriodSeconds: 1
+      containers: [{name: guarded, image: "mk.test/tools:1.0.0", imagePullPolicy: Never, args: [serve]}]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: guard}
+spec: {minAvailable: 1, selector: {matchLabels: {app: guarded}}}
+`
+
+// notDrained removes a node of which a pod must not go: it says which, and the
+// node takes pods as before.
+func notDrained(t *testing.T, server *machine, name string, nodes int) {
+	server.apply(guarded)
+	server.kubectl("rollout", "status", "deployment/guarded", "--timeout=120s")
+	out, err := server.try(2*time.Minute, "mk", "remove-node", name, "--timeout", "15s")
+	if err == nil || !strings.Contains(err.Error(), "guard") {
+		t.Errorf("a pod that must stay: %v\n%s", err, out)
+	}
+	if out := server.kubectl("get", "node", name, "-o", "jsonpath={.spec.unschedulable}"); out != "" {
+		t.Errorf("%s takes no pods any more: %s", name, out)
+	}
+	nodesReady(t, server, nodes)
+	server.kubectl("delete", "deployment/guarded", "poddisruptionbudget/guard")
+}
+
+// joinKilled kills a join each time that its journal says that one of these
+// steps is done. The same words go on from there, with the same token.
+func joinKilled(t *testing.T, m *machine, words []string, steps ...string) {
+	t.Helper()
+	for _, step := range steps {
 		cmd := m.Command(t.Context(), "mk", words...)
 		var said bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &said, &said

@@ -45,30 +45,43 @@ func TestKilled(t *testing.T) {
 // crashable is a distribution whose mk kills itself where it is told.
 func crashable(t *testing.T) string {
 	t.Helper()
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		t.Fatal(err)
+	links := map[string]string{"plugins": inOut(t, "plugins"), "images": inOut(t, "images")}
+	programs, err := filepath.Glob(inOut(t, "bin/*"))
+	if err != nil || len(programs) == 0 {
+		t.Fatalf("the programs are needed: make build (%v)", err)
 	}
+	for _, p := range programs {
+		links["bin/"+filepath.Base(p)] = p
+	}
+	delete(links, "bin/mk")
+	return distribution(t, links)
+}
+
+// distribution is a folder of links, by name, beside an mk that kills itself
+// where it is told.
+func distribution(t *testing.T, links map[string]string) string {
+	t.Helper()
 	dist := passable(t)
 	if err := os.MkdirAll(filepath.Join(dist, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	programs, err := filepath.Glob(filepath.Join(out, "bin/*"))
-	if err != nil || len(programs) == 0 {
-		t.Fatalf("the programs are needed: make build (%v)", err)
-	}
-	links := append(programs, filepath.Join(out, "plugins"), filepath.Join(out, "images"))
-	for _, p := range links {
-		name, err := filepath.Rel(out, p)
-		if err == nil && name != "bin/mk" {
-			err = os.Symlink(p, filepath.Join(dist, name))
-		}
-		if err != nil {
+	for name, to := range links {
+		if err := os.Symlink(to, filepath.Join(dist, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	build(t, "-tags", "crashpoint", "-o", filepath.Join(dist, "bin/mk"), "mk8s.io/mk/cmd/mk")
 	return dist
+}
+
+// inOut is the path of what the build has made.
+func inOut(t *testing.T, name string) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../out", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func build(t *testing.T, words ...string) {

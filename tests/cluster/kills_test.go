@@ -185,6 +185,42 @@ func killedAtRecords(t *testing.T, server, m *machine, name string) {
 	t.Logf("killed a worker's leave at %d records and its join at %d in %s", len(leavePoints), len(joinPoints), round(time.Since(began)))
 }
 
+// killPoint is where somebody is killed.
+type killPoint struct {
+	who, at string // mk, or one of agents; before:N or after:N
+	late    bool   // mk has told the cluster that it is at its end
+	last    bool
+}
+
+// String is for people.
+func (k killPoint) String() string {
+	if k.who == "" {
+		return "undisturbed"
+	}
+	return k.who + " killed " + k.at
+}
+
+// nth is a point, or nobody's behind the last.
+func nth(points []killPoint, i int) (k killPoint) {
+	if i < len(points) {
+		k = points[i]
+	}
+	return k
+}
+
+// some are all points with MK_CHAOS, else a few, each time others.
+func some(points []killPoint, few int) []killPoint {
+	if os.Getenv("MK_CHAOS") != "" || len(points) <= few {
+		return points
+	}
+	stride := len(points) / few
+	var out []killPoint
+	for i := int(time.Now().Unix()) % stride; i < len(points); i += stride {
+		out = append(out, points[i])
+	}
+	return out
+}
+
 // daemon is the process that keeps the services up and answers other nodes.
 func (m *machine) daemon() int {
 	m.t.Helper()

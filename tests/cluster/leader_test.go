@@ -4,7 +4,13 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -119,12 +125,17 @@ func moveLeader(ctx context.Context, clients []*clientv3.Client) bool {
 	return false
 }
 
-// joinsWhileTheLeaderMoves has a node leave and join meanwhile.
-func joinsWhileTheLeaderMoves(t *testing.T, voters []*machine, m *machine, name string) {
+// joinsWhileTheLeaderMoves has a node leave and join meanwhile. A worker's proxy
+// follows both; one of the nodes that stay has taken a snapshot before.
+func joinsWhileTheLeaderMoves(t *testing.T, voters []*machine, m *machine, name string, worker *machine) {
 	t.Helper()
 	server := voters[0]
 	m.run("mk", "leave")
 	wholeCluster(t, server, 4, 2)
+	proxied(worker, voters...)
+	if why := append(snapshotsOf(voters[0]), snapshotsOf(voters[1])...); !slices.Contains(why, "leave") {
+		t.Errorf("snapshots of those that stay: %q", why)
+	}
 	words := []string{"join", server.invite(), "--name", name}
 	stop := leaderMoves(t, voters...)
 	began := time.Now()
@@ -139,4 +150,39 @@ func joinsWhileTheLeaderMoves(t *testing.T, voters []*machine, m *machine, name 
 		m.run("mk", words...)
 	}
 	wholeCluster(t, server, 5, 3)
+	proxied(worker, append(voters, m)...)
+}
+
+// proxied waits until a worker's proxy passes connections on to these API
+// servers, and no others.
+func proxied(worker *machine, to ...*machine) {
+	worker.t.Helper()
+	var want []string
+	for _, m := range to {
+		want = append(want, m.Address+":16443")
+	}
+	slices.Sort(want)
+	worker.eventually(2*time.Minute, func() error {
+		list, err := os.ReadFile(filepath.Join(worker.Root, "var/lib/apiserver-endpoints"))
+		have := strings.Fields(string(list))
+		if slices.Sort(have); err == nil && !slices.Equal(have, want) {
+			err = fmt.Errorf("the proxy of %s knows %q, want %q", worker.Machine.Name, have, want)
+		}
+		return err
+	})
+}
+
+// snapshotsOf says why a node took its snapshots, the newest first.
+func snapshotsOf(m *machine) (why []string) {
+	m.t.Helper()
+	var all []struct {
+		Why string `json:"why"`
+	}
+	if err := json.Unmarshal([]byte(m.run("mk", "datastore", "snapshot", "list", "-o", "json")), &all); err != nil {
+		m.t.Fatal(err)
+	}
+	for _, s := range all {
+		why = append(why, s.Why)
+	}
+	return why
 }

@@ -21,10 +21,7 @@ type machine struct {
 // newMachine makes a machine. Without a route it reaches nothing but itself.
 func newMachine(t *testing.T, number int, route bool) *machine {
 	t.Helper()
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := inOut(t, "")
 	m, err := tests.New(t.Context(), out, passable(t), number, route)
 	if err != nil {
 		t.Fatal(err)

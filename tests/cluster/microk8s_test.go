@@ -128,10 +128,7 @@ func (g *guest) join(connection string) {
 // gave, and a configuration for this machine like server's.
 func (g *guest) start(server *machine) {
 	g.t.Helper()
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	out := inOut(g.t, "")
 	g.cgroups()
 	here := strings.NewReplacer(server.Root, filepath.Join(g.data, "common"), "/run/mk/"+server.ID(), g.run, "${SNAP_DATA}", g.data, "${SNAP_COMMON}/run", g.run, "${SNAP_COMMON}", filepath.Join(g.data, "common"))
 	copied := func(from, to string, more ...string) {

@@ -86,16 +86,7 @@ func TestNode(t *testing.T) {
 // back from it: the same objects, the same pods, the same authorities.
 func emptyMachine(t *testing.T, m *machine) {
 	t.Helper()
-	id, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := passable(t)
-	saved, identity := filepath.Join(dir, "saved"), filepath.Join(dir, "identity")
-	if err := os.WriteFile(identity, []byte(id.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m.run("mk", "datastore", "snapshot", "save", "--with-keys", "--recipient", id.Recipient().String(), "--to", saved)
+	saved, identity := savedWithKeys(t, m)
 	kubeconfig, pods := m.run("mk", "config"), podIDs(m)
 	if info, err := os.Stat(saved); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the snapshot: %v, %v", info, err)
@@ -120,6 +111,23 @@ func emptyMachine(t *testing.T, m *machine) {
 	m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=240s")
 	m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=240s")
 	dns(t, m)
+}
+
+// savedWithKeys is a snapshot of all that a node holds, and the file with the
+// key that opens it.
+func savedWithKeys(t *testing.T, m *machine) (saved, identity string) {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := passable(t)
+	saved, identity = filepath.Join(dir, "saved"), filepath.Join(dir, "identity")
+	if err := os.WriteFile(identity, []byte(id.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.run("mk", "datastore", "snapshot", "save", "--with-keys", "--recipient", id.Recipient().String(), "--to", saved)
+	return saved, identity
 }
 
 // certificateOf is the authority that a kubeconfig trusts.

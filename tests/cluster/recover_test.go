@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,9 @@ func recovered(t *testing.T, m []*machine, nodes int) {
 	t.Logf("recovered in %s", time.Since(began).Round(time.Second))
 	allThere(t, left, acknowledged)
 	nodesReady(t, left, nodes-len(lost))
+	if kept, _ := filepath.Glob(filepath.Join(left.Root, "var/kubernetes/backend/etcd.before-*/member")); len(kept) != 1 {
+		t.Errorf("the old data are kept in %q", kept)
+	}
 
 	broughtBack(t, left, lost)
 	allThere(t, left, acknowledged)
@@ -51,6 +55,9 @@ func recovered(t *testing.T, m []*machine, nodes int) {
 	}
 	// One that is removed while it is alive hears of it.
 	left.run("mk", "remove-node", "n3", "--force")
+	if why := snapshotsOf(left); why[0] != "remove-node" {
+		t.Errorf("the newest snapshot was taken before %q", why[0])
+	}
 	lost[1].eventually(time.Minute, func() error {
 		if out, _ := lost[1].try(20*time.Second, "mk", "status"); !strings.Contains(out, "it was removed") {
 			return served("a node that was removed says: " + out)

@@ -40,24 +40,11 @@ func TestKilledStandIns(t *testing.T) {
 // everything else is stood for.
 func standIns(t *testing.T) string {
 	t.Helper()
-	out, err := filepath.Abs("../../out")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dist := passable(t)
-	if err := os.MkdirAll(filepath.Join(dist, "bin"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	build(t, "-tags", "crashpoint", "-o", filepath.Join(dist, "bin/mk"), "mk8s.io/mk/cmd/mk")
-	build(t, "-o", filepath.Join(dist, "bin/standin"), "mk8s.io/mk/tests/cluster/standin")
-	for name, to := range map[string]string{
+	dist := distribution(t, map[string]string{
 		"bin/kubelite": "standin", "bin/containerd": "standin", "bin/flanneld": "standin",
-		"bin/kubelite.real": filepath.Join(out, "bin/kubelite"), "plugins": filepath.Join(out, "plugins"),
-	} {
-		if err := os.Symlink(to, filepath.Join(dist, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
+		"bin/kubelite.real": inOut(t, "bin/kubelite"), "plugins": inOut(t, "plugins"),
+	})
+	build(t, "-o", filepath.Join(dist, "bin/standin"), "mk8s.io/mk/tests/cluster/standin")
 	return dist
 }
 
@@ -70,16 +57,6 @@ type pair struct {
 	joins       int             // that came to their end
 	join, leave []killPoint
 }
-
-// killPoint is where somebody is killed.
-type killPoint struct {
-	who, at string // mk, or one of agents; before:N or after:N
-	late    bool   // mk has told the cluster that it is at its end
-	last    bool
-}
-
-// String is for people.
-func (k killPoint) String() string { return k.who + " killed " + k.at }
 
 // agents are the ways to kill the agent that serves: at its records, and where
 // it writes into the cluster; and the file that says when.
@@ -164,19 +141,6 @@ func (p *pair) pointsOf(words ...string) []killPoint {
 	return points
 }
 
-// some are all points with MK_CHAOS, else a few, each time others.
-func some(points []killPoint, few int) []killPoint {
-	if os.Getenv("MK_CHAOS") != "" || len(points) <= few {
-		return points
-	}
-	stride := len(points) / few
-	var out []killPoint
-	for i := int(time.Now().Unix()) % stride; i < len(points); i += stride {
-		out = append(out, points[i])
-	}
-	return out
-}
-
 // killJoins has the second node come and go, killed each time elsewhere. Every
 // third join that was killed is given up: its token is as good as before.
 func (p *pair) killJoins() {
@@ -185,8 +149,8 @@ func (p *pair) killJoins() {
 	began := time.Now()
 	for i := range max(len(join), len(leave)) {
 		begun, words := time.Now(), p.words()
-		k := join[i%len(join)]
-		p.t.Logf("mk join, %s; mk leave, %s", k, leave[i%len(leave)])
+		k := nth(join, i)
+		p.t.Logf("mk join, %s; mk leave, %s", k, nth(leave, i))
 		p.kill(k, words...)
 		if err := p.m.secrets(); err != nil {
 			p.t.Errorf("mk join, %s: %v", k, err)
@@ -197,7 +161,7 @@ func (p *pair) killJoins() {
 		p.finish(k, words...)
 		p.joins++
 		p.whole(true, "mk join, "+k.String())
-		k = leave[i%len(leave)]
+		k = nth(leave, i)
 		p.kill(k, "leave")
 		if p.m.Started() {
 			p.finish(k, "leave")
@@ -239,10 +203,13 @@ func (p *pair) finish(k killPoint, words ...string) {
 	}
 }
 
-// kill runs mk until somebody is killed; if that is the agent, it comes back,
+// kill runs mk until somebody is killed, where somebody is to be; if that is the agent, it comes back,
 // and mk goes on.
 func (p *pair) kill(k killPoint, words ...string) {
 	p.t.Helper()
+	if k.who == "" {
+		return
+	}
 	if k.who == "mk" {
 		if err := p.m.killAt(p.t.Context(), k.at, k.last, words...); err != nil {
 			p.t.Fatal(err)
@@ -271,7 +238,11 @@ func (p *pair) kill(k killPoint, words ...string) {
 	} else {
 		p.server.run("mk", "start") // takes over what the daemon left running
 	}
-	if err := <-ended; err != nil {
+	err := <-ended
+	switch {
+	case err != nil && words[0] == "leave": // it waits for the agent
+		p.t.Errorf("mk leave, %s: %v", k, err)
+	case err != nil:
 		p.t.Logf("mk %s, %s: %v", words[0], k, err)
 	}
 }

@@ -15,7 +15,10 @@ import (
 func TestTokens(t *testing.T) {
 	a, b := newMachine(t, 5, true), newMachine(t, 6, true)
 	a.promised("start", "--name", "node-t", "--auth", "token")
-	b.run("mk", "start", "--name", "node-u")
+	// The other with keys of RSA, from a shell that keeps everything to itself.
+	b.run("mk", "settings", "set", "key-type", "rsa-2048")
+	b.run("sh", "-c", "umask 077; exec "+filepath.Join(b.Out, "bin/mk")+" start --name node-u")
+	judge(t, b)
 	for m, name := range map[*machine]string{a: "node/node-t", b: "node/node-u"} {
 		if out := strings.TrimSpace(m.kubectl("get", "nodes", "-o", "name")); out != name {
 			t.Errorf("nodes of %s: %q", name, out)

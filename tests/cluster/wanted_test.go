@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,58 @@ func wanted(t *testing.T, m []*machine) {
 		t.Errorf("the argument of every node:\n%s", out)
 	}
 	t.Logf("the arguments of %d nodes: %s", len(m), time.Since(began).Round(time.Millisecond))
+	elsewhere(t, m)
+}
+
+// elsewhere changes one other node, then all, and looks at all: by services,
+// arguments, certificates, plugins and changes.
+func elsewhere(t *testing.T, m []*machine) {
+	t.Helper()
+	server := m[0]
+	state := func() (out []string) { // of flanneld and of a certificate of each node
+		for _, x := range m {
+			out = append(out, fmt.Sprint(x.pid("flanneld"), " ", x.serial("kubelet")))
+		}
+		return out
+	}
+	same := func(before []string) (out []bool) {
+		for i, now := range state() {
+			out = append(out, now == before[i])
+		}
+		return out
+	}
+	on := make([]bool, len(m)) // nothing is the same
+	but := slices.Repeat([]bool{true}, len(m))
+	but[1] = false
+	for _, c := range []struct {
+		words []string
+		same  []bool
+	}{
+		{[]string{"restart", "flanneld", "--node", "n2"}, but},
+		{[]string{"restart", "flanneld", "--all-nodes"}, on},
+		{[]string{"certs", "renew", "kubelet", "--node", "n2"}, but},
+		{[]string{"certs", "renew", "kubelet", "--all-nodes"}, on},
+		{[]string{"args", "set", "flanneld", "iptables-resync=11", "--node", "n2"}, but},
+	} {
+		before := state()
+		server.run("mk", c.words...)
+		if got := same(before); !slices.Equal(got, c.same) {
+			t.Errorf("mk %s: as before are %v, want %v", strings.Join(c.words, " "), got, c.same)
+		}
+	}
+	if out := m[1].run("mk", "args", "get", "flanneld", "iptables-resync"); strings.TrimSpace(out) != "11" {
+		t.Errorf("the argument of n2 is %q", out)
+	}
+	server.run("mk", "args", "unset", "flanneld", "iptables-resync", "--node", "n2")
+	for _, words := range [][]string{{"certs", "check"}, {"certs", "list"}, {"plugin", "list"}, {"changes", "list"}} {
+		out := server.run("mk", append(words, "--all-nodes")...)
+		for i := range m {
+			name := fmt.Sprintf("n%d ", i+1)
+			if shown := strings.Contains("\n"+out, "\n"+name); shown != (words[1] != "check" && (i < 3 || words[0] != "plugin")) {
+				t.Errorf("mk %s --all-nodes, %s: %v\n%s", strings.Join(words, " "), name, shown, out)
+			}
+		}
+	}
 }
 
 // farLogs reads the logs of every node, of which the last is off.

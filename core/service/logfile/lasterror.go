@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -14,23 +15,45 @@ import (
 
 const (
 	tailLines = 50
+	// helpLines is how much help a program may print behind what is wrong with
+	// an option.
+	helpLines = 500
 	tailBytes = 64 << 10
 	maxLine   = 400
 )
 
 // LastError returns the last line of the log file at path, within its last 50
-// lines and not before the offset from, that looks like an error; without one the last line; without a file
-// an empty string. It reads a bounded piece and never fails: a log that cannot
+// lines and not before the offset from, that looks like an error; without one an option that was refused, with help
+// behind it; else the last line; without a file an empty string. It reads a bounded piece and never fails: a log that cannot
 // be read is told in the line itself.
 func LastError(path string, from int64) string {
-	lines, err := tail(path, tailLines, from)
+	lines, err := tail(path, helpLines, from)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return ""
 	case err != nil:
 		return fmt.Sprintf("(log not readable: %v)", err)
 	}
-	return PickError(lines)
+	last := lines[max(0, len(lines)-tailLines):]
+	if !slices.ContainsFunc(last, looksLikeError) {
+		for i, line := range slices.Backward(lines) {
+			if refusesOption(line) && isHelp(lines[i+1:]) {
+				return line
+			}
+		}
+	}
+	return PickError(last)
+}
+
+// refusesOption tells what Go's package flag says of an option, before the help.
+func refusesOption(line string) bool {
+	return strings.HasPrefix(line, "flag provided but not defined: ") || strings.HasPrefix(line, "invalid value ") ||
+		strings.HasPrefix(line, "invalid boolean value ") || strings.HasPrefix(line, "flag needs an argument: ")
+}
+
+// isHelp tells help from what a program writes when it runs.
+func isHelp(lines []string) bool {
+	return len(lines) > 0 && strings.HasPrefix(strings.ToLower(lines[0]), "usage")
 }
 
 // Size is the size of the file at path, 0 where there is none: the offset at

@@ -43,6 +43,15 @@ func TestLastErrorOfThisRun(t *testing.T) {
 	if got := LastError(path, 1<<20); got != "panic: of yesterday" {
 		t.Errorf("after a rotation: %q", got)
 	}
+	from = Size(path)
+	write(t, path, "flag provided but not defined: -nonsense\nUsage:\n"+strings.Repeat("\n  --a-flag\n    Does something.\n", 80))
+	if got := LastError(path, from); got != "flag provided but not defined: -nonsense" {
+		t.Errorf("before a long help: %q", got)
+	}
+	write(t, path, "listening\n"+strings.Repeat("at work\n", tailLines)+"panic: now\n")
+	if got := LastError(path, from); got != "panic: now" {
+		t.Errorf("after a long help: %q", got)
+	}
 }
 
 // A writer that keeps its file open loses no line that was there, and goes on

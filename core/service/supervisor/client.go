@@ -159,17 +159,22 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte) (re
 }
 
 // err makes an error again of what the supervisor wrote, with the sentinels
-// that callers ask for.
+// and types that callers ask for.
 func (a response) err() error {
-	switch {
-	case a.Error == "":
+	if a.Error == "" {
 		return nil
-	case a.Reason == "unknown":
-		return &remoteError{a.Error, service.ErrUnknown}
-	case a.Reason == "deadline":
-		return &remoteError{a.Error, context.DeadlineExceeded}
 	}
-	return &remoteError{a.Error, nil}
+	var kind error
+	switch a.Reason {
+	case "unknown":
+		kind = service.ErrUnknown
+	case "deadline":
+		kind = context.DeadlineExceeded
+	}
+	if a.Start != nil {
+		a.Start.Err, kind = kind, a.Start
+	}
+	return &remoteError{a.Error, kind}
 }
 
 type remoteError struct {

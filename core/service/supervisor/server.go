@@ -29,9 +29,10 @@ type request struct {
 }
 
 type response struct {
-	Error    string           `json:"error,omitempty"`
-	Reason   string           `json:"reason,omitempty"` // "unknown": service.ErrUnknown
-	Services []service.Status `json:"services,omitempty"`
+	Error    string              `json:"error,omitempty"`
+	Reason   string              `json:"reason,omitempty"` // "unknown": service.ErrUnknown
+	Services []service.Status    `json:"services,omitempty"`
+	Start    *service.StartError `json:"start,omitempty"` // the error, where it is one
 }
 
 // listen makes the socket. Who may connect is given by its mode; who may
@@ -131,6 +132,7 @@ func (s *supervisor) change(w http.ResponseWriter, r *http.Request, do func(cont
 func answer(w http.ResponseWriter, a response, err error) {
 	if err != nil {
 		a.Error = err.Error()
+		a.Start, _ = errors.AsType[*service.StartError](err)
 		switch {
 		case errors.Is(err, service.ErrUnknown):
 			a.Reason = "unknown"

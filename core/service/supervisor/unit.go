@@ -137,25 +137,14 @@ func (u *unit) awaitStarted(ctx context.Context) error {
 		case !wanted:
 			return fmt.Errorf("start %s: it was stopped meanwhile", st.Name)
 		case failures >= service.MaxStartFailures:
-			return startError(st, fmt.Sprintf("it ended %d times before it was ready (%s)", failures, st.LastExit), nil)
+			return &service.StartError{Service: st.Name, What: fmt.Sprintf("it ended %d times before it was ready (%s)", failures, st.LastExit), LastError: st.LastError}
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			st.LastError = logfile.LastError(u.log, u.logBegin())
-			return startError(st, "it is not ready", ctx.Err())
+			return &service.StartError{Service: st.Name, What: "it is not ready", LastError: logfile.LastError(u.log, u.logBegin()), Err: ctx.Err()}
 		}
 	}
-}
-
-func startError(st service.Status, what string, cause error) error {
-	if st.LastError != "" {
-		what += ": " + st.LastError
-	}
-	if cause != nil {
-		return fmt.Errorf("start %s: %s: %w", st.Name, what, cause)
-	}
-	return fmt.Errorf("start %s: %s", st.Name, what)
 }
 
 // cancel tells the loop to end and returns it, or nil where none runs.

@@ -65,28 +65,18 @@ func (c *Controller) startOne(ctx context.Context, conn *dbus.Conn, d service.De
 		case up && (d.Ready.Set() || time.Since(st.Since) >= service.Settle):
 			return nil
 		case ctx.Err() != nil:
-			return startError(d.Name, "it is not ready", logfile.LastError(c.log(d.Name), from), ctx.Err())
+			return &service.StartError{Service: d.Name, What: "it is not ready", LastError: logfile.LastError(c.log(d.Name), from), Err: ctx.Err()}
 		case st.State == service.Stopped:
 			return fmt.Errorf("start %s: it was stopped meanwhile", d.Name)
 		case st.State == service.Failed, failed >= service.MaxStartFailures:
 			what := fmt.Sprintf("it ended %d times before it was ready (%s)", failed, st.LastExit)
-			return startError(d.Name, what, logfile.LastError(c.log(d.Name), from), nil)
+			return &service.StartError{Service: d.Name, What: what, LastError: logfile.LastError(c.log(d.Name), from)}
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(probeEvery):
 		}
 	}
-}
-
-func startError(name, what, line string, cause error) error {
-	if line != "" {
-		what += ": " + line
-	}
-	if cause != nil {
-		return fmt.Errorf("start %s: %s: %w", name, what, cause)
-	}
-	return fmt.Errorf("start %s: %s", name, what)
 }
 
 type jobFunc func(ctx context.Context, name, mode string, ch chan<- string) (int, error)

@@ -79,6 +79,12 @@ func (c *Controller) Unit(name string) string {
 	return "mk-" + c.opts.ID + "-" + name + ".service"
 }
 
+// Text is the unit of a service for a version of systemd; 0 is the oldest that
+// mk runs with.
+func (c *Controller) Text(d service.Definition, version int) string {
+	return render(d, c.Unit, files{log: c.log(d.Name), secrets: c.secrets(d.Name)}, version)
+}
+
 func (c *Controller) log(name string) string { return logfile.Path(c.opts.LogDir, name) }
 
 func connect(ctx context.Context) (*dbus.Conn, error) {
@@ -123,7 +129,7 @@ func (c *Controller) Apply(ctx context.Context, defs []service.Definition) error
 				return fmt.Errorf("write the environment of %s: %w", d.Name, err)
 			}
 		}
-		text := []byte(render(d, c.Unit, files{log: c.log(d.Name), secrets: c.secrets(d.Name)}, version(conn)))
+		text := []byte(c.Text(d, version(conn)))
 		path := filepath.Join(c.opts.UnitDir, c.Unit(d.Name))
 		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
 			continue

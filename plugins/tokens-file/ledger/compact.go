@@ -20,8 +20,8 @@ import (
 const Remembered = 30 * 24 * time.Hour
 
 // compact rewrites the file with one line for each token: plain ones hashed,
-// overtaken lines and long-forgotten tokens left out. Comments stay on top.
-// Lines that it does not understand are no tokens, and go.
+// overtaken lines and long-forgotten tokens left out. Comments stay on top, and
+// what someone mistook for a token; what a kill has cut off goes.
 func (f *file) compact(now time.Time) error {
 	old := f.open
 	info, err := old.Stat()
@@ -32,7 +32,7 @@ func (f *file) compact(now time.Time) error {
 	if now.Sub(info.ModTime()) > settled {
 		end = info.Size()
 	}
-	comments, records, err := parse(io.NewSectionReader(old, 0, end), f.purpose, now)
+	comments, records, _, err := parse(io.NewSectionReader(old, 0, end), f.purpose, now)
 	if err != nil {
 		return err
 	}
@@ -112,30 +112,32 @@ func syncFolder(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// readAll reads a file that may be missing.
-func readAll(path string, p tokens.Purpose, now time.Time) ([]*Record, error) {
+// readAll reads a file that may be missing. It answers the numbers of the lines
+// that hold no token, too.
+func readAll(path string, p tokens.Purpose, now time.Time) ([]*Record, []int, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	_, records, err := parse(io.LimitReader(f, maxFile+1), p, now)
-	return records, err
+	_, records, wrong, err := parse(io.LimitReader(f, maxFile+1), p, now)
+	return records, wrong, err
 }
 
 // parse reads all tokens of a file, in the order in which they were first
-// written; of several lines for one token the last counts.
-func parse(from io.Reader, p tokens.Purpose, now time.Time) (comments [][]byte, records []*Record, err error) {
+// written; of several lines for one token the last counts. wrong are the lines
+// that someone mistook for a token: they are among the comments, to be kept.
+func parse(from io.Reader, p tokens.Purpose, now time.Time) (comments [][]byte, records []*Record, wrong []int, err error) {
 	r := bufio.NewReaderSize(from, 1<<20)
 	place := map[ID]int{}
 	read := 0
-	for {
+	for n := 1; ; n++ {
 		line, skipped, err := readLine(r)
 		if read += len(line) + skipped + 1; read > maxFile+2 {
-			return nil, nil, fmt.Errorf("more than %d bytes", int64(maxFile))
+			return nil, nil, nil, fmt.Errorf("more than %d bytes", int64(maxFile))
 		}
 		if rec := parseLine(line, p, now); rec != nil {
 			if i, known := place[rec.Hash.ID()]; known {
@@ -146,12 +148,14 @@ func parse(from io.Reader, p tokens.Purpose, now time.Time) (comments [][]byte, 
 			}
 		} else if bytes.HasPrefix(line, []byte("#")) {
 			comments = append(comments, slices.Clone(line))
+		} else if mistaken(line) {
+			comments, wrong = append(comments, slices.Clone(line)), append(wrong, n)
 		}
 		if errors.Is(err, io.EOF) {
-			return comments, records, nil
+			return comments, records, wrong, nil
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 }

@@ -144,15 +144,18 @@ func (tx *Tx) Put(r *Record) error {
 }
 
 // All reads every token, also plain ones that are not hashed yet. It takes no
-// lock and changes nothing.
-func (l *Ledger) All(now time.Time) ([]*Record, error) {
-	var out []*Record
+// lock and changes nothing. wrong are the lines that hold no token though
+// someone wrote them, as file:line.
+func (l *Ledger) All(now time.Time) (all []*Record, wrong []string, err error) {
 	for _, f := range l.files {
-		records, err := readAll(f.path, f.purpose, now)
+		records, lines, err := readAll(f.path, f.purpose, now)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", f.path, err)
+			return nil, nil, fmt.Errorf("reading %s: %w", f.path, err)
 		}
-		out = append(out, records...)
+		all = append(all, records...)
+		for _, n := range lines {
+			wrong = append(wrong, fmt.Sprintf("%s:%d", f.path, n))
+		}
 	}
-	return out, nil
+	return all, wrong, nil
 }

@@ -82,8 +82,8 @@ func TestTornAtEveryByte(t *testing.T) {
 		if find(t, fresh, "first") == nil || find(t, fresh, "third") == nil {
 			t.Fatalf("cut at %d: a token is lost", cut)
 		}
-		if all, err := fresh.All(time.Now()); err != nil || len(all) != 2 {
-			t.Fatalf("cut at %d: %d tokens, %v", cut, len(all), err)
+		if all, wrong, err := fresh.All(time.Now()); err != nil || len(all) != 2 || len(wrong) > 0 {
+			t.Fatalf("cut at %d: %d tokens, wrong: %v, %v", cut, len(all), wrong, err)
 		}
 	}
 }
@@ -226,7 +226,7 @@ func FuzzLines(f *testing.F) {
 		if find(t, l, "mine") == nil {
 			t.Fatal("lost")
 		}
-		all, err := l.All(time.Now())
+		all, _, err := l.All(time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -190,6 +190,20 @@ func plain(line []byte, p tokens.Purpose, now time.Time) (*Record, bool) {
 	return r, true
 }
 
+// mistaken tells a line that someone wrote as a token, and that is none, from
+// one that a kill or a lost disk has cut off.
+func mistaken(line []byte) bool {
+	text := bytes.TrimSpace(line)
+	switch {
+	case len(text) == 0, text[0] == '#', bytes.IndexByte(text, 0) >= 0, bytes.HasPrefix([]byte(prefix), text):
+		return false
+	case bytes.HasPrefix(text, []byte(prefix)):
+		i := bytes.IndexByte(text, '{')
+		return i > 0 && json.Valid(text[i:]) // whole, and changed
+	}
+	return true
+}
+
 func isToken(s string) bool {
 	return len(s) >= minPlain && len(s) <= maxPlain && utf8.ValidString(s) && !strings.HasPrefix(s, prefix) && s[0] != '#' &&
 		!strings.ContainsFunc(s, func(c rune) bool { return c == '|' || unicode.IsSpace(c) || unicode.IsControl(c) })

@@ -1,0 +1,99 @@
+package operation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/process"
+)
+
+// steadyFor is how long a service must have run to count as up where nobody
+// else tells that it works: one that refuses what it reads ends before.
+const steadyFor = 2 * time.Second
+
+// restarting notes that services were made to start anew.
+func (n *Node) restarting(names ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, name := range names {
+		if !slices.Contains(n.restarted, name) {
+			n.restarted = append(n.restarted, name)
+		}
+	}
+}
+
+// AwaitWell waits until the node works again with the services that have been
+// started anew since it was opened; where none was it asks nobody. The API
+// server must be ready, and the kubelet must have said since it started that
+// the node is. It holds no lock: what keeps a node from working can be taken
+// back meanwhile. Its error is as that of Start.
+func (n *Node) AwaitWell(ctx context.Context) error {
+	n.mu.Lock()
+	names := slices.Clone(n.restarted)
+	n.mu.Unlock()
+	kubernetes := slices.ContainsFunc(names, func(s string) bool {
+		return s == defaults.Kubelite || s == defaults.Etcd || s == defaults.Containerd || s == defaults.Proxy
+	})
+	if len(names) == 0 {
+		return nil
+	}
+	return n.patiently(ctx, readyTimeout, func(ctx context.Context) error {
+		if !kubernetes {
+			return n.show(ctx, "wait for the services", func(ctx context.Context) error { return n.steady(ctx, names) })
+		}
+		c, err := n.Kube()
+		if err != nil {
+			return err
+		}
+		err = n.show(ctx, "wait for the API server", func(ctx context.Context) error { return c.WaitReady(ctx, n.detail) })
+		if err != nil {
+			return err
+		}
+		return n.show(ctx, "wait for the node", func(ctx context.Context) error {
+			if err := n.waitNode(ctx, c); err != nil {
+				return err
+			}
+			return n.steady(ctx, names)
+		})
+	})
+}
+
+// show does something that belongs to no operation, and shows it as a step.
+func (n *Node) show(ctx context.Context, step string, do func(context.Context) error) error {
+	began := n.Now()
+	n.Progress.Begin(step)
+	err := do(ctx)
+	n.Progress.End(step, n.Now().Sub(began), err)
+	return err
+}
+
+// steady waits until services run that have not ended since they started.
+func (n *Node) steady(ctx context.Context, names []string) error {
+	for {
+		list, err := n.services.Status(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list, func(s service.Status) bool { return slices.Contains(names, s.Name) && !steady(s) })
+		if i < 0 {
+			return nil
+		}
+		n.detail("waiting for " + list[i].Name)
+		t := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("wait for %s: %w", list[i].Name, ctx.Err())
+		}
+	}
+}
+
+func steady(s service.Status) bool {
+	since, err := process.Started(s.PID)
+	return s.State == service.Running && err == nil && time.Since(since) >= steadyFor
+}

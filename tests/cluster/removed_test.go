@@ -1,0 +1,230 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/peer"
+)
+
+// kept are certificates of a node that somebody has put aside, asking from its
+// machine.
+type kept struct {
+	m       *machine
+	dir     string
+	clients map[string]*http.Client // by the name of the pair
+}
+
+// keep puts the certificates of a node aside.
+func keep(t *testing.T, m *machine) *kept {
+	t.Helper()
+	k := &kept{m: m, dir: t.TempDir(), clients: map[string]*http.Client{}}
+	if err := os.CopyFS(k.dir, os.DirFS(filepath.Join(m.Root, "certs"))); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(filepath.Join(k.dir, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	for _, pair := range []string{"node-agent", "kubelet", "flanneld", "proxy"} {
+		p, err := tls.LoadX509KeyPair(filepath.Join(k.dir, pair+".crt"), filepath.Join(k.dir, pair+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.clients[pair] = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{p}, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				return dialInside(ctx, m.Machine.Name, network, address)
+			},
+		}}
+	}
+	return k
+}
+
+// asks is a request with a certificate, and what it is answered.
+type asks struct {
+	pair, method, path, body string
+	want                     int
+}
+
+// ask sends a request to a port of a server.
+func (k *kept) ask(server *machine, port int, a asks) (status int, body string) {
+	k.m.t.Helper()
+	req, err := http.NewRequestWithContext(k.m.t.Context(), a.method, fmt.Sprintf("https://%s:%d%s", server.Address, port, a.path), strings.NewReader(a.body))
+	if err != nil {
+		k.m.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if a.method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
+	resp, err := k.clients[a.pair].Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close() //nolint:errcheck // read
+	var text bytes.Buffer
+	_, _ = text.ReadFrom(resp.Body)
+	return resp.StatusCode, text.String()
+}
+
+func (k *kept) answers(t *testing.T, server *machine, port int, all []asks) {
+	t.Helper()
+	for _, a := range all {
+		status, body := k.ask(server, port, a)
+		if status != a.want {
+			t.Errorf("%s %s with the certificate %s: %d, want %d\n%.300s", a.method, a.path, a.pair, status, a.want, body)
+		}
+	}
+}
+
+const (
+	apiPort        = 16443
+	agentPort      = 25000
+	mkSystem       = "/api/v1/namespaces/mk-system"
+	endpointSlices = "/apis/discovery.k8s.io/v1/endpointslices"
+	leases         = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+	csrs           = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+)
+
+// removedGetsNothing removes a worker that is off, and looks what somebody who
+// has its certificates gets from the cluster: what docs/security-model.md says,
+// and nothing else.
+func removedGetsNothing(t *testing.T, server, m *machine, name, other string) {
+	t.Helper()
+	k := keep(t, m)
+	wanted := mkSystem + "/secrets/" + cluster.WantedName
+	k.answers(t, server, apiPort, []asks{
+		{"node-agent", "GET", wanted, "", 200},
+		{"kubelet", "GET", "/api/v1/nodes/" + name, "", 200},
+		{"flanneld", "PATCH", "/api/v1/nodes/" + name + "/status", `{}`, 200},
+	})
+	server.run("mk", "remove-node", name, "--force")
+	node := fmt.Sprintf(`{"apiVersion":"v1","kind":"Node","metadata":{"name":%q}}`, name)
+	lease := fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":%q,"namespace":"kube-node-lease"}}`, name)
+	event := `{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"removed-","namespace":"default"},"involvedObject":{"namespace":"default"},` +
+		`"reportingComponent":"x","reason":"x","type":"Normal"}`
+	// The API server goes by a policy that has changed within a second.
+	server.eventually(10*time.Second, func() error {
+		if status, body := k.ask(server, apiPort, asks{pair: "kubelet", method: "POST", path: "/api/v1/nodes?dryRun=All", body: node}); status != 422 {
+			return fmt.Errorf("a removed node comes back: %d %.300s", status, body)
+		}
+		return nil
+	})
+	k.answers(t, server, apiPort, []asks{
+		{"node-agent", "GET", wanted, "", 403},
+		{"node-agent", "GET", mkSystem + "/secrets", "", 403},
+		{"node-agent", "GET", mkSystem + "/configmaps", "", 403},
+		{"node-agent", "GET", mkSystem + "/configmaps/node." + other, "", 403},
+		{"node-agent", "PUT", mkSystem + "/configmaps/report." + name, `{}`, 403},
+		{"node-agent", "PATCH", "/api/v1/nodes/" + other + "/status", `{}`, 403},
+		{"node-agent", "GET", "/api/v1/pods", "", 403},
+		{"node-agent", "GET", "/api/v1/nodes", "", 200},
+		{"node-agent", "GET", endpointSlices, "", 200},
+
+		{"kubelet", "POST", "/api/v1/nodes", node, 422},
+		{"kubelet", "GET", "/api/v1/nodes/" + name, "", 404},
+		{"kubelet", "PATCH", "/api/v1/nodes/" + name + "/status", `{}`, 404},
+		{"kubelet", "PATCH", "/api/v1/nodes/" + other + "/status", `{}`, 403},
+		{"kubelet", "GET", wanted, "", 403},
+		{"kubelet", "GET", mkSystem + "/configmaps", "", 403},
+		{"kubelet", "GET", "/api/v1/secrets", "", 403},
+		{"kubelet", "GET", "/api/v1/pods", "", 403},
+		{"kubelet", "POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token", `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest"}`, 403},
+		{"kubelet", "PUT", leases + "/" + other, `{}`, 403},
+		{"kubelet", "GET", "/api/v1/services", "", 200},
+		{"kubelet", "POST", leases, lease, 201},
+		{"kubelet", "POST", "/api/v1/namespaces/default/events", event, 201},
+
+		{"flanneld", "PATCH", "/api/v1/nodes/" + other + "/status", `{}`, 422},
+		{"flanneld", "PATCH", "/api/v1/nodes/" + name + "/status", `{}`, 404},
+		{"flanneld", "GET", wanted, "", 403},
+		{"flanneld", "GET", "/api/v1/pods", "", 403},
+		{"flanneld", "GET", "/api/v1/nodes", "", 200},
+
+		{"proxy", "GET", wanted, "", 403},
+		{"proxy", "GET", mkSystem + "/configmaps", "", 403},
+		{"proxy", "GET", "/api/v1/pods", "", 403},
+		{"proxy", "PATCH", "/api/v1/nodes/" + other + "/status", `{}`, 403},
+		{"proxy", "GET", "/api/v1/services", "", 200},
+		{"proxy", "GET", endpointSlices, "", 200},
+		{"proxy", "GET", "/api/v1/nodes", "", 200},
+		{"proxy", "POST", "/api/v1/namespaces/default/events", event, 201},
+	})
+	agentRefuses(t, k, server, name, other)
+	newCertificates(t, k, server, name)
+}
+
+// agentRefuses asks all routes of an agent that members ask. That it leaves it
+// may say again: then there is nothing to do.
+func agentRefuses(t *testing.T, k *kept, server *machine, name, other string) {
+	t.Helper()
+	post := func(path, body string, want int) asks { return asks{"node-agent", "POST", path, body, want} }
+	of := func(node string) string { return fmt.Sprintf(`{"node":%q}`, node) }
+	all := []asks{{"node-agent", "GET", peer.PluginPath + "/sha256:" + strings.Repeat("0", 64), "", 403}}
+	for _, p := range []string{peer.LookPath, peer.LogsPath, peer.ImagesPath, peer.NudgePath, peer.SignPath, peer.SavePath} {
+		all = append(all, post(p, "{}", 403))
+	}
+	for _, p := range []string{peer.SecretsPath, peer.CommitPath, peer.StrategyPath + "/join/member"} { // of a join, and none is under way
+		all = append(all, post(p, "{}", 409))
+	}
+	for _, p := range []string{peer.LeavePath, peer.DrainPath} {
+		all = append(all, post(p, of(other), 403), post(p, of(name), 200))
+	}
+	k.answers(t, server, agentPort, append(all, post(peer.IdentityPath, "{}", 200)))
+	if status, body := k.ask(server, agentPort, post(peer.IdentityPath, "{}", 200)); status != 200 || !strings.Contains(body, `"known":false`) {
+		t.Errorf("a removed node asks whether it is one: %d %s", status, body)
+	}
+}
+
+// newCertificates asks for one with the kubelet's: it is not made.
+func newCertificates(t *testing.T, k *kept, server *machine, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: "system:node:" + name, Organization: []string{"system:nodes"}}}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := json.Marshal(map[string]any{"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+		"metadata": map[string]any{"name": "removed"}, "spec": map[string]any{
+			"request": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+			"usages": []string{"digital signature", "client auth"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.answers(t, server, apiPort, []asks{{"kubelet", "POST", csrs, string(request), 201}})
+	server.eventually(time.Minute, func() error {
+		out, err := server.try(20*time.Second, "mk", "kubectl", "get", "csr", "removed", "-o", "json")
+		if err == nil && (!strings.Contains(out, `"SignerRefused"`) || strings.Contains(out, `"certificate":`)) {
+			err = fmt.Errorf("a certificate for a removed node: %s", out)
+		}
+		return err
+	})
+	server.kubectl("delete", "csr", "removed")
+	server.kubectl("delete", "lease", "--namespace", "kube-node-lease", name)
+}
