@@ -1,6 +1,7 @@
 package operation
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,14 +130,18 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 	if err != nil {
 		return nil, err
 	}
-	if open != nil && open.Verb != verb {
+	data, err := json.Marshal(params)
+	if err != nil {
+		return nil, fmt.Errorf("record the parameters of %s: %w", verb, err)
+	}
+	if open != nil && open.Verb == verb && open.State == Paused {
+		return nil, fmt.Errorf("change %d: %w", open.Number, ErrPaused)
+	}
+	if open != nil && !open.same(verb, data) {
 		if err := j.settle(open, verb); err != nil {
 			return nil, err
 		}
 		open = nil
-	}
-	if open != nil && open.State == Paused {
-		return nil, fmt.Errorf("change %d: %w", open.Number, ErrPaused)
 	}
 	r := &Run{root: j.Root, engine: j.Engine, lock: l, progress: j.Progress, now: j.Now, check: j.Check, stands: j.Stands}
 	if open != nil {
@@ -144,12 +149,26 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 		r.stand()
 		return r, nil
 	}
-	r.Record, err = j.newRecord(verb, params)
+	r.Record, err = j.newRecord(verb, data)
 	if err != nil {
 		return nil, err
 	}
 	r.stand()
 	return r, saveRecord(j.Root, r.Record)
+}
+
+// same reports whether the operation is asked for once more. A start, a join, a
+// leave and a datastore that is made anew go on by whatever words.
+func (r *Record) same(verb string, params []byte) bool {
+	if r.Verb != verb {
+		return false
+	}
+	switch verb {
+	case "start", "join", "leave", RecoverVerb, RestoreVerb:
+		return true
+	}
+	var was bytes.Buffer // it is indented in its file
+	return json.Compact(&was, r.Params) == nil && bytes.Equal(was.Bytes(), params)
 }
 
 // The verbs that put another datastore in the place of this node's.
@@ -182,17 +201,13 @@ func (j *Journal) exists() bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-func (j *Journal) newRecord(verb string, params any) (*Record, error) {
+func (j *Journal) newRecord(verb string, params []byte) (*Record, error) {
 	n, err := nextNumber(j.Root)
 	if err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(params)
-	if err != nil {
-		return nil, fmt.Errorf("record the parameters of %s: %w", verb, err)
-	}
 	return &Record{
-		Schema: recordSchema, Number: n, ID: j.NewID(), Verb: verb, Params: data, Command: j.Command,
+		Schema: recordSchema, Number: n, ID: j.NewID(), Verb: verb, Params: params, Command: j.Command,
 		User: j.Owner.User, PID: j.Owner.PID, Began: j.Now().UTC(), State: Open,
 	}, nil
 }

@@ -89,7 +89,7 @@ func (n Node) Answer(ctx context.Context, member string) (*peer.Identity, error)
 	if n.Record.Role != node.ControlPlane || out.Outdated {
 		return &out, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(ctx, recordLimit)
 	defer cancel()
 	store, err := n.Store()
 	if err != nil {
@@ -105,9 +105,12 @@ func (n Node) Answer(ctx context.Context, member string) (*peer.Identity, error)
 
 const (
 	askLimit = 3 * time.Second
-	// lookAgain is how often lost nodes are looked for, lookSeldom all others.
+	// recordLimit leaves who asks the time to hear the answer.
+	recordLimit = 2 * time.Second
+	// lookAgain is how often lost nodes are looked for, and all others while the
+	// datastore is silent; lookSeldom is how often else.
 	lookAgain  = 30 * time.Second
-	lookSeldom = time.Hour
+	lookSeldom = 5 * time.Minute
 )
 
 // Look asks the other control-plane nodes whether the cluster goes on without
@@ -137,6 +140,9 @@ func (n Node) Look(ctx context.Context) (again time.Duration, alone bool, err er
 		return lookAgain, false, err
 	}
 	alone = whole && len(agents) == 0
+	if !whole && n.Record.Role == node.ControlPlane {
+		again = lookAgain
+	}
 	if err := n.savePeers(agents); err != nil {
 		return lookAgain, false, err
 	}
@@ -164,16 +170,9 @@ func (n Node) LookFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text, err := n.Root.ReadFile(peersFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	agents, err := n.peers()
 	if err != nil {
 		return err
-	}
-	var agents []string
-	if err := json.Unmarshal(text, &agents); err != nil {
-		return fmt.Errorf("%s: %w", n.Root.Path(peersFile), err)
 	}
 	why, err := n.verdict(own, n.askAll(ctx, agents, own.Identity))
 	if err != nil || why == nil {
@@ -184,6 +183,25 @@ func (n Node) LookFirst(ctx context.Context) error {
 
 // peersFile holds the other control-plane nodes' agents as they were last seen.
 const peersFile = "var/peers.json"
+
+// peers reads them; a node that never saw others has none.
+func (n Node) peers() ([]string, error) {
+	text, err := n.Root.ReadFile(peersFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxIdentity {
+		return nil, fmt.Errorf("%s is larger than %d bytes", n.Root.Path(peersFile), maxIdentity)
+	}
+	var agents []string
+	if err := json.Unmarshal(text, &agents); err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Root.Path(peersFile), err)
+	}
+	return agents, nil
+}
 
 func (n Node) savePeers(agents []string) error {
 	text, err := json.Marshal(slices.Sorted(slices.Values(agents)))
@@ -267,8 +285,8 @@ func (n Node) askAll(ctx context.Context, agents []string, own peer.Identity) ma
 }
 
 // others are the agents of the control plane's other nodes, as far as this node
-// knows: of the datastore's members, which any member says without a quorum,
-// and of those that were lost.
+// knows: of the datastore's members, which any member that serves says without
+// a quorum, else of those that were seen last; and of those that were lost.
 func (n Node) others(ctx context.Context, own identity) (out []string, whole bool, err error) {
 	add := func(agent string) {
 		if host, _, err := net.SplitHostPort(agent); err == nil && host != n.Record.Address && !slices.Contains(out, agent) {
@@ -286,8 +304,12 @@ func (n Node) others(ctx context.Context, own identity) (out []string, whole boo
 		return out, false, err
 	}
 	s, err := n.status(ctx)
-	if err != nil {
-		return out, false, nil //nolint:nilerr // the datastore does not run: those that are known have to do
+	if err != nil { // it does not run, or lacks a quorum since it started: those that were seen last have to do
+		seen, err := n.peers()
+		for _, a := range seen {
+			add(a)
+		}
+		return out, false, err
 	}
 	for _, m := range s.Members {
 		add(net.JoinHostPort(m.Host(), strconv.Itoa(n.Record.Network.AgentPort)))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,5 +216,30 @@ func TestASnapshotOfANodeWithoutAVote(t *testing.T) {
 		if got, err := n.Root.ReadFile("args/kube-apiserver"); err != nil || string(got) != want {
 			t.Errorf("no vote %v: %q, %v", noVote, got, err)
 		}
+	}
+}
+
+// A node whose datastore does not answer asks those that it saw last, and does
+// not forget them.
+func TestTheOthersOfASilentDatastore(t *testing.T) {
+	t.Parallel()
+	n := stand(t)
+	n.Record.Role, n.Record.ClusterID, n.Record.Address = node.ControlPlane, "c", "10.0.0.1"
+	seen := []string{"10.0.0.2:25000", "10.0.0.3:25000"}
+	if err := n.savePeers(seen); err != nil {
+		t.Fatal(err)
+	}
+	again, alone, err := n.Look(t.Context())
+	if err != nil || alone || again != lookAgain {
+		t.Errorf("look again in %s, alone %t: %v", again, alone, err)
+	}
+	if got, err := n.peers(); err != nil || !slices.Equal(got, seen) {
+		t.Errorf("peers %q, %v", got, err)
+	}
+	if err := n.Root.WriteFile(peersFile, []byte("{"), n.Root.Public()); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.LookFirst(t.Context()); err == nil || !strings.Contains(err.Error(), peersFile) {
+		t.Errorf("a damaged file: %v", err)
 	}
 }

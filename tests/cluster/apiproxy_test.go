@@ -78,7 +78,13 @@ func TestWorkersProxy(t *testing.T) {
 	m.run("mk", "settings", "set", "snapshot-interval", "1s")
 	signal(t, m.daemon(), syscall.SIGKILL)
 	m.run("mk", "start")
-	m.says(" schedule", "datastore", "snapshot", "list")
+	m.eventually(time.Minute, func() error {
+		out, err := m.try(20*time.Second, "mk", "datastore", "snapshot", "list")
+		if err == nil && !strings.Contains(out, " schedule") {
+			return served("no snapshot that was due: " + out)
+		}
+		return err
+	})
 	m.run("mk", "settings", "unset", "snapshot-interval")
 	m.kubectl("--server=https://127.0.0.1:26443", "get", "nodes")
 	begun, err := cpuTicks(proxy.Process.Pid)

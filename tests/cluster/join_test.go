@@ -68,7 +68,9 @@ func TestCluster(t *testing.T) {
 		forget()
 	}
 	wholeCluster(t, m[0], 3, 3)
-	m[0].says("high-availability: yes", "status")
+	if out := m[0].run("mk", "status"); !strings.Contains(out, "high-availability: yes") {
+		t.Errorf("three nodes that vote:\n%s", out)
+	}
 	if _, err := m[1].try(time.Minute, "mk", "join", m[0].invite()); err == nil || !strings.Contains(err.Error(), "belongs to a cluster already") {
 		t.Errorf("a member joins: %v", err)
 	}
