@@ -45,18 +45,18 @@ tools_version=1.0.0
 # version DIR MODULE prints the version that DIR's go.mod selects.
 version() { go -C "$1" list -m -f '{{.Version}}' "$2"; }
 
-# gobuild DIR TARGET ARG... builds one program and says how long it took.
+# gobuild DIR TARGET ARG... builds one program, or several into the folder TARGET/, and says how long it took.
 gobuild() {
 	local dir=$1 target=$2 began
 	shift 2
 	began=$(date +%s)
-	mkdir -p "$(dirname "$out/$target")"
+	mkdir -p "$(dirname "$out/${target}x")"
 	if ! GOGC=400 go -C "$dir" build -o "$out/$target" "$@" 2> >(grep -v '^go: downloading ' >&2); then
 		echo "parts: building $target failed" >&2
 		return 1
 	fi
 	# One line at once: kubelite may be built beside.
-	printf 'parts: %-34s %4ds %6d KiB\n' "$target" $(($(date +%s) - began)) $(($(stat -c %s "$out/$target") / 1024))
+	printf 'parts: %-34s %4ds %6d KiB\n' "$target" $(($(date +%s) - began)) $(du -sk --apparent-size "$out/$target" | cut -f1)
 }
 
 # image TARGET NAME ARG... writes one image; ARGs as of ociimage.
@@ -91,11 +91,10 @@ build_runc() {
 }
 
 build_cni() {
-	local v package
+	local v packages
 	v=$(version "$here" $cni_module)
-	for package in $(go -C "$here" list tool | grep "^$cni_module/"); do
-		gobuild "$here" "bin/cni/${package##*/}" -ldflags "$strip -X $cni_module/pkg/utils/buildversion.BuildVersion=$v" "$package"
-	done
+	mapfile -t packages < <(go -C "$here" list tool | grep "^$cni_module/")
+	gobuild "$here" bin/cni/ -ldflags "$strip -X $cni_module/pkg/utils/buildversion.BuildVersion=$v" "${packages[@]}"
 }
 
 build_flanneld() {
