@@ -30,7 +30,7 @@ parts=("$@")
 ((${#parts[@]})) || parts=("${default_parts[@]}")
 
 # One set of flags for every compilation: another set would compile the world once more.
-export GOFLAGS="-trimpath -buildvcs=false"
+export GOFLAGS="-trimpath -gcflags=all=-dwarf=false -buildvcs=false"
 export CGO_ENABLED=0
 strip="-s -w"
 
