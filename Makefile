@@ -63,7 +63,7 @@ plugins: ## build the plugins that ship, with their manifests
 kubeversion = $(foreach p,k8s.io/component-base/version k8s.io/client-go/pkg/version,\
 	-X $(p).gitVersion=$(KUBERNETES) -X $(p).gitMajor=1 -X $(p).gitMinor=36 -X $(p).gitTreeState=clean)
 
-kubelite: ## build Kubernetes, etcd and kubectl as one program (4 to 10 minutes the first time)
+kubelite: ## build Kubernetes, etcd and kubectl as one program (minutes the first time)
 	@mkdir -p $(OUT)/bin
 	$(GO_BUILD) -C cmd/kubelite build -v -buildvcs=false -ldflags '-s -w $(kubeversion)' -o $(OUT)/bin/kubelite . $(call progress,kubelite)
 
