@@ -72,6 +72,9 @@ func (n Node) containerd() string {
 	line("]")
 	line("[plugins.'io.containerd.server.v1.grpc']")
 	line("  address = %s", quote(n.ContainerdSocket()))
+	if gid := n.Root.GID(); gid > 0 { // the admin group asks, too
+		line("  gid = %d", gid)
+	}
 	line("[plugins.'io.containerd.server.v1.ttrpc']")
 	line("  address = %s", quote(n.ContainerdSocket()+".ttrpc"))
 	line("[plugins.'io.containerd.shim.v1.manager']")

@@ -33,6 +33,11 @@ func (j *join) connect() error {
 		if err := j.noteArgs(private); err != nil {
 			return err
 		}
+	} else if _, err := root.Lstat(joinKept); errors.Is(err, fs.ErrNotExist) {
+		// It was begun by an mk that brought no settings: those are a person's.
+		if err := j.noteNames(settingsFolder, joinKept, private); err != nil {
+			return err
+		}
 	}
 	// A key may be there of a join that the cluster still holds a token for.
 	if _, err := root.Lstat(joinCert); errors.Is(err, fs.ErrNotExist) {
@@ -296,6 +301,9 @@ func (n Node) exportable(digest string) bool {
 
 // undo takes the join back on both sides. It is tried with a time of its own.
 func (j *join) undo(ctx context.Context) error {
+	if j.client == nil {
+		return nil // it was not begun
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	j.n.detail("take the join back")

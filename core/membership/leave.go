@@ -146,11 +146,13 @@ func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error
 // tolerated leaves out what cannot be done.
 func (n Node) tolerated(do func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		one, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
-		if err := do(ctx); err != nil {
-			n.detail(fmt.Sprintf("left out: %v", err))
+		err := do(one)
+		if err == nil || ctx.Err() != nil { // whoever stopped it goes on with this step
+			return err
 		}
+		n.detail(fmt.Sprintf("left out: %v", err))
 		return nil
 	}
 }
@@ -343,8 +345,10 @@ func (n Node) forgetAll(ctx context.Context) {
 // saveElsewhere has a node that stays take a snapshot: none stays on this one.
 // What they hold is no less than before: that none can be taken is no error.
 func (n Node) saveElsewhere(ctx context.Context, o LeaveOptions) error {
-	if err := n.askAny(ctx, o.patience(tellLimit), peer.SavePath); err != nil {
-		n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
+	err := n.askAny(ctx, o.patience(tellLimit), peer.SavePath)
+	if err == nil || ctx.Err() != nil { // whoever stopped it goes on with this step
+		return err
 	}
+	n.detail(fmt.Sprintf("no snapshot was taken: %v", err))
 	return nil
 }

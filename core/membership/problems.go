@@ -83,7 +83,7 @@ type SilentError struct {
 
 // silent is err, as a *SilentError where a node did not answer.
 func silent(err error, step string) error {
-	if _, known := errors.AsType[*SilentError](err); known || !errors.Is(err, peer.Unreachable) && !errors.Is(err, peer.NotNow) {
+	if _, known := errors.AsType[*SilentError](err); known || errors.Is(err, plugin.NotPossible) || !errors.Is(err, peer.Unreachable) && !errors.Is(err, peer.NotNow) {
 		return err
 	}
 	return &SilentError{Step: step, Err: err}

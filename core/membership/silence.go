@@ -19,8 +19,14 @@ const askAfter = time.Second
 // isSilent tells that nobody answered, or that who did could not ask in turn:
 // whoever it is may start again, or choose a leader.
 func isSilent(err error) bool {
+	if errors.Is(err, plugin.NotPossible) {
+		return false // one of those that were asked has said why
+	}
 	if errors.Is(err, peer.Unreachable) || errors.Is(err, peer.NotNow) {
 		return true
+	}
+	if d, ok := errors.AsType[*kube.DrainError](err); ok && len(d.Blocked) > 0 {
+		return false // pods do not go, within the time that there was
 	}
 	_, said := errors.AsType[*plugin.Error](err)
 	return !said && (kube.Silent(err) || datastore.Silent(err))

@@ -34,7 +34,7 @@ func TestCreateIsIdempotentAndSetsModes(t *testing.T) {
 	t.Parallel()
 	for gid, want := range map[int]map[string]fs.FileMode{
 		0:     {".": 0o711, "plugins/state": 0o711, "credentials": 0o700, "var/journal": 0o700, "var/lock": 0o755, "certs/.": 0o700},
-		61998: {".": 0o751, "plugins/state": 0o751, "credentials": 0o750, "var/journal": 0o700, "var/lock": 0o755, "certs/.": 0o750},
+		61998: {".": 0o751, "plugins/state": 0o751, "credentials": 0o750, "var/journal": 0o750, "var/kubernetes/backend": 0o750, "var/lock": 0o755, "certs/.": 0o750},
 	} {
 		r := create(t, Options{GID: gid})
 		if err := r.WriteFile("args/kubelet", []byte("--v=2\n"), r.Secret()); err != nil {
@@ -394,4 +394,30 @@ func judge(t *testing.T, n int, dir string) {
 		}
 		return nil
 	})
+}
+
+// The journal of before there was a group is open to it; redo logs are not.
+func TestANewGroupReadsTheJournal(t *testing.T) {
+	t.Parallel()
+	r := create(t, Options{})
+	private := Perm{Mode: 0o700, UID: -1, GID: -1}
+	file := Perm{Mode: 0o600, UID: -1, GID: -1}
+	err := errors.Join(r.MkdirAll("var/journal/1", private), r.MkdirAll("var/journal/2", private), r.WriteFile("var/journal/stray", nil, file),
+		r.WriteFile("var/journal/1/operation.json", []byte("{}"), file), r.WriteFile("var/journal/1/1.log", nil, file), r.WriteFile("settings.yaml", nil, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Create(r.Dir(), Options{GID: 61998})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close() //nolint:errcheck // only looked at
+	for name, want := range map[string]fs.FileMode{
+		"var/journal": 0o750, "var/journal/1": 0o750, "var/journal/1/operation.json": 0o640, "settings.yaml": 0o640,
+		"var/journal/1/1.log": 0o600, "var/journal/stray": 0o600,
+	} {
+		if info, err := again.Stat(name); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s is %v, %v; want %v", name, info.Mode().Perm(), err, want)
+		}
+	}
 }

@@ -37,20 +37,24 @@ type Root struct {
 
 // openFolders are the folders that others must be able to pass through,
 // because a plugin's own user has its state below them or reads its program
-// there. closedFolders are for root and the admin group, privateFolders for
-// root alone. The order is the order of creation: var/lock comes last, so a
-// tree that has it is whole.
+// there. closedFolders are for root and the admin group. The order is the
+// order of creation: var/lock comes last, so a tree that has it is whole.
 func openFolders() []string {
 	return []string{"plugins", "plugins/state", "var", "var/kubernetes"}
 }
 
 func closedFolders() []string {
-	return []string{"args", "credentials", "var/certs", "var/certs/1", "var/log"}
+	return []string{"args", "credentials", "var/certs", "var/certs/1", "var/kubernetes/backend"}
 }
 
-func privateFolders() []string { return []string{"var/kubernetes/backend", "var/journal"} }
+// logFolder is a closed folder whose files get the admin group, whoever makes
+// them.
+const logFolder = "var/log"
 
-const lastFolder = "var/lock"
+const (
+	lastFolder   = "var/lock"
+	settingsFile = "settings.yaml"
+)
 
 // Create makes the tree of a node at dir, an absolute and clean path, or
 // completes one that a killed process began; what is there already keeps its
@@ -126,6 +130,35 @@ func (r *Root) Group() string { return r.opts.Group }
 
 // GID is the admin group's number; 0 where there is none.
 func (r *Root) GID() int { return r.opts.GID }
+
+// openJournal makes the journal's folder. Where the group is new, it reads what
+// was done before, too; the redo logs are for root alone.
+func (r *Root) openJournal() error {
+	const journal = "var/journal"
+	p := r.SecretFolder()
+	info, err := r.fs.Lstat(journal)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode()&settable == p.Mode {
+		return r.Mkdir(journal, p)
+	}
+	if err != nil {
+		return r.wrap("look at", journal, err)
+	}
+	entries, err := r.ReadDir(journal)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		folder := journal + "/" + e.Name()
+		err := r.setModeOf(folder+"/operation.json", syscall.O_NONBLOCK, r.Secret())
+		if err == nil {
+			err = r.setMode(folder, p)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return err
+		}
+	}
+	return r.setMode(journal, p)
+}
 
 func checkDir(dir string) error {
 	switch {
@@ -237,11 +270,6 @@ func (r *Root) makeTree() error {
 			return err
 		}
 	}
-	for _, d := range privateFolders() {
-		if err := r.Mkdir(d, Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
-			return err
-		}
-	}
 	current, err := r.CurrentCerts()
 	if err != nil {
 		return err
@@ -253,6 +281,20 @@ func (r *Root) makeTree() error {
 		if err := r.Mkdir(d, r.SecretFolder()); err != nil {
 			return err
 		}
+	}
+	logs := r.SecretFolder()
+	if logs.GID > 0 {
+		logs.Mode |= fs.ModeSetgid
+	}
+	if err := r.Mkdir(logFolder, logs); err != nil {
+		return err
+	}
+	if err := r.openJournal(); err != nil {
+		return err
+	}
+	// It may be what names the group.
+	if err := r.setModeOf(settingsFile, syscall.O_NONBLOCK, r.Secret()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	if current == 0 {
 		if err := r.FlipCerts(1); err != nil {

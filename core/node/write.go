@@ -272,8 +272,10 @@ func (r *Root) writeTempBy(prefix, name string, p Perm, write func(io.Writer) er
 
 // setMode changes the owner before the mode, so that the new mode never
 // applies to the old group.
-func (r *Root) setMode(name string, p Perm) error {
-	f, err := r.fs.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+func (r *Root) setMode(name string, p Perm) error { return r.setModeOf(name, syscall.O_DIRECTORY, p) }
+
+func (r *Root) setModeOf(name string, kind int, p Perm) error {
+	f, err := r.fs.OpenFile(name, os.O_RDONLY|kind|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return r.wrap("set mode of", name, err)
 	}

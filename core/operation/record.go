@@ -71,10 +71,12 @@ func saveRecord(root *node.Root, r *Record) error {
 	if err != nil {
 		return fmt.Errorf("write operation %d: %w", r.Number, err)
 	}
-	if err := root.MkdirAll(change.JournalDir(r.Number), node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
+	// The admin group reads what was done; what was written is in the redo log,
+	// for root alone.
+	if err := root.MkdirAll(change.JournalDir(r.Number), root.SecretFolder()); err != nil {
 		return err
 	}
-	return root.WriteFile(recordName(r.Number), append(data, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1})
+	return root.WriteFile(recordName(r.Number), append(data, '\n'), root.Secret())
 }
 
 // LoadRecord reads one operation.
@@ -137,7 +139,7 @@ func nextNumber(root *node.Root) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := root.MkdirAll("var/journal", node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
+		if err := root.MkdirAll("var/journal", root.SecretFolder()); err != nil {
 			return 0, err
 		}
 		err = os.Mkdir(root.Journal(strconv.Itoa(n)), 0o700)

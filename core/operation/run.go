@@ -359,6 +359,7 @@ func (r *Run) Ask(ctx context.Context, question string, by plugin.Identity,
 			return err
 		}
 		if answer.Next.IsZero() {
+			r.step(question).Ended = r.now().UTC()
 			return nil
 		}
 		call.Step = answer.Next

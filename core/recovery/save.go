@@ -66,7 +66,7 @@ func (n Node) Save(ctx context.Context, o SaveOptions) (info *Info, err error) {
 		name = strings.TrimSuffix(name, plainEnd) + lockedEnd
 	}
 	n.detail("write " + name)
-	if err := n.Root.WriteStream(folder+"/"+name, private(), func(w io.Writer) error { return n.writeTo(w, m, db, o.To) }); err != nil {
+	if err := n.Root.WriteStream(folder+"/"+name, n.Root.Secret(), func(w io.Writer) error { return n.writeTo(w, m, db, o.To) }); err != nil {
 		return nil, err
 	}
 	if err := n.prune(); err != nil {
@@ -239,7 +239,7 @@ func (n Node) prune() error {
 func (n Node) sweep() error {
 	entries, err := n.Root.ReadDir(folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return n.Root.MkdirAll(folder, privateFolder())
+		return n.Root.MkdirAll(folder, n.Root.SecretFolder())
 	}
 	if err != nil {
 		return err

@@ -112,15 +112,20 @@ func (a answered) String() string {
 // answer runs mk, whatever it ends with.
 func (m *machine) answer(words ...string) answered {
 	m.t.Helper()
+	return m.answerOf("mk", words...)
+}
+
+func (m *machine) answerOf(name string, words ...string) answered {
+	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := m.Command(ctx, "mk", words...)
+	cmd := m.Command(ctx, name, words...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	began := time.Now()
 	err := cmd.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || ctx.Err() != nil) {
-		m.t.Fatalf("mk %s: %v\n%s%s", strings.Join(words, " "), err, out.String(), errs.String())
+		m.t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(words, " "), err, out.String(), errs.String())
 	}
 	return answered{out.String(), errs.String(), cmd.ProcessState.ExitCode(), time.Since(began)}
 }
