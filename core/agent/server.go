@@ -82,10 +82,7 @@ func (o Options) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	moved, err := o.moved(ctx, w, bind)
-	if err != nil {
-		return err
-	}
+	moved := o.moved(ctx, w, bind)
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", bind)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", bind, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"slices"
 	"strconv"
@@ -20,6 +21,12 @@ import (
 // AgentsFile is where a worker finds the control plane's agents: a list of
 // host:port, JSON.
 const AgentsFile = "var/kubernetes/agents.json"
+
+// PeersFile holds the agents of the control plane's other nodes as they were
+// last seen.
+const PeersFile = "var/peers.json"
+
+const maxPeers = 1 << 20
 
 // IdentityFile says which of the cluster's identities this node is of.
 const IdentityFile = "var/identity.json"
@@ -143,7 +150,8 @@ func (n *Node) AskControlPlane(ctx context.Context, path string, in, out any) er
 }
 
 // Agents are those of the control-plane nodes: as they were when this node
-// joined, and where the API servers are now.
+// joined, and where the API servers are now; and on the ports where these were
+// seen last.
 func (n *Node) Agents() ([]string, error) {
 	data, err := n.Root.ReadFile(AgentsFile)
 	if err != nil {
@@ -165,7 +173,41 @@ func (n *Node) Agents() ([]string, error) {
 			out = append(out, agent)
 		}
 	}
+	seen, _ := n.Peers() // where it cannot be read, the others have to do
+	for _, s := range seen {
+		if !slices.Contains(out, s) && slices.ContainsFunc(out, func(a string) bool { return HostOf(a) == HostOf(s) }) {
+			out = append(out, s)
+		}
+	}
 	return out, nil
+}
+
+// Peers reads PeersFile; a node that never saw others has none.
+func (n *Node) Peers() ([]string, error) {
+	text, err := n.Root.ReadFile(PeersFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxPeers {
+		return nil, fmt.Errorf("%s is larger than %d bytes", n.Root.Path(PeersFile), maxPeers)
+	}
+	var agents []string
+	if err := json.Unmarshal(text, &agents); err != nil {
+		return nil, fmt.Errorf("%s: %w", n.Root.Path(PeersFile), err)
+	}
+	return agents, nil
+}
+
+// HostOf is an agent's host; it is empty where that is no agent.
+func HostOf(agent string) string {
+	host, _, err := net.SplitHostPort(agent)
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // AskAgents asks one agent after the other until one has done it. What one

@@ -170,7 +170,7 @@ func (n Node) LookFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	agents, err := n.peers()
+	agents, err := n.Peers()
 	if err != nil {
 		return err
 	}
@@ -181,37 +181,15 @@ func (n Node) LookFirst(ctx context.Context) error {
 	return errors.Join(n.SetOutdated(why), why)
 }
 
-// peersFile holds the other control-plane nodes' agents as they were last seen.
-const peersFile = "var/peers.json"
-
-// peers reads them; a node that never saw others has none.
-func (n Node) peers() ([]string, error) {
-	text, err := n.Root.ReadFile(peersFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxIdentity {
-		return nil, fmt.Errorf("%s is larger than %d bytes", n.Root.Path(peersFile), maxIdentity)
-	}
-	var agents []string
-	if err := json.Unmarshal(text, &agents); err != nil {
-		return nil, fmt.Errorf("%s: %w", n.Root.Path(peersFile), err)
-	}
-	return agents, nil
-}
-
 func (n Node) savePeers(agents []string) error {
 	text, err := json.Marshal(slices.Sorted(slices.Values(agents)))
 	if err != nil {
 		return fmt.Errorf("note the other nodes: %w", err)
 	}
-	if old, err := n.Root.ReadFile(peersFile); err == nil && string(old) == string(text) {
+	if old, err := n.Root.ReadFile(operation.PeersFile); err == nil && string(old) == string(text) {
 		return nil
 	}
-	return n.Root.WriteFile(peersFile, text, n.Root.Public())
+	return n.Root.WriteFile(operation.PeersFile, text, n.Root.Public())
 }
 
 // verdict judges the answers. A worker holds no data: it goes along with a
@@ -288,33 +266,66 @@ func (n Node) askAll(ctx context.Context, agents []string, own peer.Identity) ma
 // knows: of the datastore's members, which any member that serves says without
 // a quorum, else of those that were seen last; and of those that were lost.
 func (n Node) others(ctx context.Context, own identity) (out []string, whole bool, err error) {
-	add := func(agent string) {
-		if host, _, err := net.SplitHostPort(agent); err == nil && host != n.Record.Address && !slices.Contains(out, agent) {
-			out = append(out, agent)
+	add := func(agents []string) {
+		for _, agent := range agents {
+			if host := operation.HostOf(agent); host != "" && host != n.Record.Address && !slices.Contains(out, agent) {
+				out = append(out, agent)
+			}
 		}
 	}
 	for _, l := range own.Lost {
-		add(l.Agent)
+		add([]string{l.Agent})
 	}
 	if n.Record.Role == node.Worker {
 		agents, err := n.Agents()
-		for _, a := range agents {
-			add(a)
-		}
+		add(n.agentsAt(ctx, agents))
 		return out, false, err
 	}
 	s, err := n.status(ctx)
 	if err != nil { // it does not run, or lacks a quorum since it started: those that were seen last have to do
-		seen, err := n.peers()
-		for _, a := range seen {
-			add(a)
-		}
+		seen, err := n.Peers()
+		add(seen)
 		return out, false, err
 	}
+	var agents []string
 	for _, m := range s.Members {
-		add(net.JoinHostPort(m.Host(), strconv.Itoa(n.Record.Network.AgentPort)))
+		if m.Host() != n.Record.Address {
+			agents = append(agents, net.JoinHostPort(m.Host(), strconv.Itoa(n.Record.Network.AgentPort)))
+		}
 	}
+	add(n.agentsAt(ctx, agents))
 	return out, true, nil
+}
+
+// agentsAt are the agents on the hosts of the guessed ones: on the ports that
+// the cluster's records say, else where they were seen last, else as guessed.
+// A silent API server costs askLimit.
+func (n Node) agentsAt(ctx context.Context, guessed []string) (out []string) {
+	if len(guessed) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	recorded, seen := map[string][]string{}, map[string][]string{}
+	members, _ := n.Members(ctx) // where nobody answers, what was seen has to do
+	for _, m := range members {
+		recorded[m.Address] = append(recorded[m.Address], m.Agent())
+	}
+	peers, _ := n.Peers() // where they cannot be read, guesses have to do
+	for _, p := range peers {
+		seen[operation.HostOf(p)] = append(seen[operation.HostOf(p)], p)
+	}
+	for _, g := range guessed {
+		switch host := operation.HostOf(g); {
+		case len(recorded[host]) > 0:
+			out = append(out, recorded[host]...)
+		case len(seen[host]) > 0:
+			out = append(out, seen[host]...)
+		default:
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 // found forgets lost nodes that have joined again.

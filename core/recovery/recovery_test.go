@@ -1,14 +1,20 @@
 package recovery
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
@@ -233,13 +239,63 @@ func TestTheOthersOfASilentDatastore(t *testing.T) {
 	if err != nil || alone || again != lookAgain {
 		t.Errorf("look again in %s, alone %t: %v", again, alone, err)
 	}
-	if got, err := n.peers(); err != nil || !slices.Equal(got, seen) {
+	if got, err := n.Peers(); err != nil || !slices.Equal(got, seen) {
 		t.Errorf("peers %q, %v", got, err)
 	}
-	if err := n.Root.WriteFile(peersFile, []byte("{"), n.Root.Public()); err != nil {
+	if err := n.Root.WriteFile(operation.PeersFile, []byte("{"), n.Root.Public()); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.LookFirst(t.Context()); err == nil || !strings.Contains(err.Error(), peersFile) {
+	if err := n.LookFirst(t.Context()); err == nil || !strings.Contains(err.Error(), operation.PeersFile) {
 		t.Errorf("a damaged file: %v", err)
+	}
+}
+
+// Each node is asked where its own agent listens: as the cluster's records say,
+// else as it was seen last. What is wrong with either keeps nobody from asking.
+func TestWhereTheOthersListen(t *testing.T) {
+	t.Parallel()
+	guessed := []string{"10.0.0.2:25000", "10.0.0.3:25000", "[fd00::4]:25000"}
+	seen := []string{"10.0.0.2:25001", "10.0.0.9:25009", "[fd00::4]:25004"}
+	records := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {}, "items": [
+			{"metadata": {"name": "node.b"}, "data": {"record": "{\"name\": \"b\", \"address\": \"10.0.0.2\", \"agentPort\": 25002}"}},
+			{"metadata": {"name": "node.c"}, "data": {"record": "{\"name\": \"c\", \"address\": \"10.0.0.3\", \"agentPort\": 25003}"}}]}`)
+	}
+	for name, c := range map[string]struct {
+		api  http.HandlerFunc
+		seen []string
+		want []string
+	}{
+		"the records say":     {records, seen, []string{"10.0.0.2:25002", "10.0.0.3:25003", "[fd00::4]:25004"}},
+		"refused":             {http.NotFound, seen, []string{"10.0.0.2:25001", "10.0.0.3:25000", "[fd00::4]:25004"}},
+		"no answer":           {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, seen, []string{"10.0.0.2:25001", "10.0.0.3:25000", "[fd00::4]:25004"}},
+		"nobody was seen yet": {http.NotFound, nil, guessed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api := httptest.NewServer(c.api)
+			t.Cleanup(api.Close)
+			n := stand(t)
+			config := fmt.Sprintf(`{"clusters": [{"name": "c", "cluster": {"server": %q}}], "contexts": [{"name": "c", "context": {"cluster": "c"}}], "current-context": "c"}`, api.URL)
+			n.Record.Role = node.Worker // it needs no datastore to know of others
+			joined, err := json.Marshal(guessed)
+			err = errors.Join(err, os.WriteFile(n.Root.Credentials(n.Kubeconfig()), []byte(config), 0o600), n.savePeers(c.seen),
+				n.Root.MkdirAll("var/lib", n.Root.Passage()), n.Root.WriteFile(operation.AgentsFile, joined, n.Root.Public()),
+				n.Root.WriteFile(apiproxy.ListFile, nil, n.Root.Public()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if got := n.agentsAt(t.Context(), guessed); !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+			if got, whole, err := n.others(t.Context(), identity{}); err != nil || whole || !slices.Equal(got, c.want) {
+				t.Errorf("a worker asks %q, want %q: %v", got, c.want, err)
+			}
+			if took := time.Since(began); took > 3*askLimit {
+				t.Errorf("it took %s", took)
+			}
+		})
 	}
 }
