@@ -74,18 +74,7 @@ func TestWorkersProxy(t *testing.T) {
 	invites(t, m)
 	m.run("mk", "stop")
 	m.run("mk", "start")
-	// Its agent looks when it begins whether a snapshot is due.
-	m.run("mk", "settings", "set", "snapshot-interval", "1s")
-	signal(t, m.daemon(), syscall.SIGKILL)
-	m.run("mk", "start")
-	m.eventually(time.Minute, func() error {
-		out, err := m.try(20*time.Second, "mk", "datastore", "snapshot", "list")
-		if err == nil && !strings.Contains(out, " schedule") {
-			return served("no snapshot that was due: " + out)
-		}
-		return err
-	})
-	m.run("mk", "settings", "unset", "snapshot-interval")
+	savesWhatIsDue(t, m)
 	m.kubectl("--server=https://127.0.0.1:26443", "get", "nodes")
 	begun, err := cpuTicks(proxy.Process.Pid)
 	if err != nil {
@@ -97,6 +86,23 @@ func TestWorkersProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("ticks of CPU: %d until here, %d while nobody used it", begun, ended-begun)
+}
+
+// savesWhatIsDue changes how often snapshots are taken: the agent looks when it
+// begins whether one is due.
+func savesWhatIsDue(t *testing.T, m *machine) {
+	t.Helper()
+	m.run("mk", "settings", "set", "snapshot-interval", "1s")
+	signal(t, m.daemon(), syscall.SIGKILL)
+	m.run("mk", "start")
+	m.eventually(time.Minute, func() error {
+		out, err := m.try(20*time.Second, "mk", "datastore", "snapshot", "list")
+		if err == nil && !strings.Contains(out, " schedule") {
+			return served("no snapshot that was due: " + out)
+		}
+		return err
+	})
+	m.run("mk", "settings", "unset", "snapshot-interval")
 }
 
 // invites is what the words of a single node about others do and refuse: the

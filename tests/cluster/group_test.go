@@ -38,7 +38,7 @@ func TestAdminGroup(t *testing.T) {
 		"logs kubelite --level error": "",
 		"logs etcd --level error":     "",
 		"changes":                     "enable",
-		"changes show 3":              "enable",
+		"changes show 2":              "mk start",
 		"plugin list":                 "certs/local",
 		"plugin info certs/local":     "certs/local",
 		"plugin verify":               "",
