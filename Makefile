@@ -84,7 +84,7 @@ dist: build archive ## write the reproducible archive that ./install installs, i
 archive:
 	@rm -rf $(OUT)/$(DIST) && mkdir -p $(OUT)/$(DIST)/completions
 	@cp -a $(OUT)/bin $(OUT)/plugins $(OUT)/images $(OUT)/$(DIST)/
-	@cp install README.md CHANGELOG.md $(OUT)/$(DIST)/
+	@cp -R install README.md CHANGELOG.md CONTRIBUTING.md SCOPE.md docs $(OUT)/$(DIST)/
 	@for s in bash zsh fish; do $(OUT)/bin/mk completion $$s > $(OUT)/$(DIST)/completions/mk.$$s; done
 	@cp $(OUT)/parts.txt $(OUT)/$(DIST)/parts.txt
 	@go run -buildvcs=false -ldflags '$(LDFLAGS)' ./cmd/units $(OUT) $(OUT)/$(DIST)/units

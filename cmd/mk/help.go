@@ -82,8 +82,8 @@ A cluster of n control-plane nodes works while more than half of them do: 1 of 1
 Without a majority pods run on and nothing can be changed. A node that comes back heals it by itself.
 
 Where the others are gone for good, on the node that has the newest data (mk datastore status):
-  mk datastore recover --dry-run   what it would do; it changes nothing
-  sudo mk datastore recover        goes on with this node's data alone
+  sudo mk datastore recover --dry-run   what it would do; it changes nothing
+  sudo mk datastore recover             goes on with this node's data alone
 It refuses while a majority answers. Be sure that the others are off: a majority that lives on where this node
 does not reach it is a second cluster. Nodes that come back serve nothing; each one: mk leave, then mk join.
 No node with data is left? Then from a file: mk datastore snapshot restore FILE

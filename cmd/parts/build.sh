@@ -130,6 +130,9 @@ build_testtools() {
 # list writes OUTDIR/parts.txt: what a node's status and the release notes say about their parts.
 list() {
 	{
+		local kubelite=$here/../kubelite
+		echo "kubernetes $(version "$kubelite" k8s.io/kubernetes) bin/kubelite"
+		echo "etcd $(version "$kubelite" go.etcd.io/etcd/server/v3) bin/kubelite"
 		echo "containerd $(version "$here" $containerd_module) bin/containerd"
 		echo "runc $(version "$here" github.com/opencontainers/runc) bin/runc"
 		echo "cni $(version "$here" $cni_module) bin/cni"
