@@ -110,7 +110,10 @@ func TestStartAfterAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = late.Start(t.Context(), StartOptions{Name: "n2"})
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	late.Journal.Progress = &interrupting{interrupt: interrupt}
+	err = late.Start(ctx, StartOptions{Name: "n2"})
 	if why, ok := errors.AsType[*plugin.Error](err); !ok || why.Reason != plugin.BadArgument {
 		t.Errorf("%v", err)
 	}
