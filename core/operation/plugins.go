@@ -54,13 +54,16 @@ var ErrAuthorityInUse = errors.New("the cluster trusts it: exchanging it is a ro
 
 // UsePlugin makes an installed plugin the active one.
 func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority string) ([]lockfile.Flip, error) {
-	lock, err := n.Dir.Lock()
-	if err != nil {
-		return nil, err
+	var lock *lockfile.Lock
+	plan := func() (flips []lockfile.Flip, err error) {
+		if lock, err = n.Dir.Lock(); err == nil {
+			_, flips, err = lockfile.PlanActivate(lock, lockfile.Activation{
+				Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
+			})
+		}
+		return flips, err
 	}
-	_, flips, err := lockfile.PlanActivate(lock, lockfile.Activation{
-		Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
-	})
+	flips, err := plan()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +74,11 @@ func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority 
 			return nil, err
 		}
 	}
-	return flips, n.flip(ctx, "plugin use", flips)
+	if err := n.flippable(flips); err != nil {
+		return nil, err
+	}
+	// Planned once more when it begins: what was interrupted may be flipped by then.
+	return flips, n.flip(ctx, "plugin use", []string{kind, name, constraint, authority}, plan)
 }
 
 // RollbackPlugin makes active what was active before.
@@ -88,7 +95,7 @@ func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfil
 		if err := json.Unmarshal(open.Params, &flips); err != nil {
 			return nil, fmt.Errorf("read change %d: %w", open.Number, err)
 		}
-		return flips, n.flip(ctx, verb, flips)
+		return n.flipAs(ctx, verb, flips)
 	}
 	lock, err := n.Dir.Lock()
 	if err != nil {
@@ -98,7 +105,15 @@ func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfil
 	if err != nil || len(flips) == 0 {
 		return nil, err
 	}
-	return flips, n.flip(ctx, verb, flips)
+	return n.flipAs(ctx, verb, flips)
+}
+
+// flipAs is flip where the flips themselves are what goes on.
+func (n *Node) flipAs(ctx context.Context, verb string, flips []lockfile.Flip) ([]lockfile.Flip, error) {
+	if err := n.flippable(flips); err != nil {
+		return nil, err
+	}
+	return flips, n.flip(ctx, verb, flips, func() ([]lockfile.Flip, error) { return flips, nil })
 }
 
 // flipped reports whether nothing of a flip is left to do: no operation of
@@ -127,16 +142,18 @@ func FlipChanges(flips []lockfile.Flip) changeset.ChangeSet {
 	return cs
 }
 
-func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) error {
-	if err := n.flippable(flips); err != nil {
-		return err
-	}
-	r, err := n.Journal.Begin(ctx, verb, flips)
+// flip does what plan says when the operation has begun.
+func (n *Node) flip(ctx context.Context, verb string, params any, plan func() ([]lockfile.Flip, error)) error {
+	r, err := n.Journal.Begin(ctx, verb, params)
 	if err != nil {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, verb, func(ctx context.Context) error {
-		if err := r.Apply(ctx, FlipChanges(flips)); err != nil {
+		flips, err := plan()
+		if err == nil {
+			err = r.Apply(ctx, FlipChanges(flips))
+		}
+		if err != nil {
 			return err
 		}
 		if err := n.linkTokens(); err != nil {
