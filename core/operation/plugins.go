@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/pluginsdir"
@@ -95,7 +96,9 @@ func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfil
 		if err := json.Unmarshal(open.Params, &flips); err != nil {
 			return nil, fmt.Errorf("read change %d: %w", open.Number, err)
 		}
-		return n.flipAs(ctx, verb, flips)
+		if !slices.ContainsFunc(flips, func(f lockfile.Flip) bool { return f.Kind != kind || f.From.Name != name }) {
+			return n.flipAs(ctx, verb, flips)
+		}
 	}
 	lock, err := n.Dir.Lock()
 	if err != nil {

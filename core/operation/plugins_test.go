@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"mk8s.io/mk/pluginsdir/lockfile"
 )
 
 // TestInterruptedFlips: a plugin use goes on under its number, and can be
-// undone by it.
+// undone by it; a rollback goes on for the plugin that it is of, no other.
 func TestInterruptedFlips(t *testing.T) {
 	t.Parallel()
 	c := newNode(t, shippedPlugins(t))
@@ -51,6 +53,31 @@ func TestInterruptedFlips(t *testing.T) {
 		t.Fatalf("what was interrupted is %s, %v", r.State, err)
 	}
 	if err := n.UndoOperation(t.Context(), open.Number); err != nil {
+		t.Fatal(err)
+	}
+	active("etcd")
+
+	if err := use(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := n.Dir.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := lockfile.Flip{Kind: "certs", From: lockfile.Previous{Name: "local"}}
+	for _, i := range lock.Installed {
+		if i.Kind == "certs" {
+			local.To = i
+		}
+	}
+	r, err := n.Journal.Begin(t.Context(), "plugin rollback", []lockfile.Flip{local})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.End(ctx, ctx.Err()); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if _, err := n.RollbackPlugin(t.Context(), "clustering", "other"); err != nil {
 		t.Fatal(err)
 	}
 	active("etcd")
