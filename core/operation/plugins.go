@@ -75,11 +75,8 @@ func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority 
 			return nil, err
 		}
 	}
-	if err := n.flippable(flips); err != nil {
-		return nil, err
-	}
 	// Planned once more when it begins: what was interrupted may be flipped by then.
-	return flips, n.flip(ctx, "plugin use", []string{kind, name, constraint, authority}, plan)
+	return flips, n.flip(ctx, "plugin use", []string{kind, name, constraint, authority}, flips, plan)
 }
 
 // RollbackPlugin makes active what was active before.
@@ -89,34 +86,26 @@ func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfil
 	if err != nil {
 		return nil, err
 	}
+	var flips []lockfile.Flip
 	if open != nil && open.Verb == verb {
 		// A process that was killed may have flipped it: to compute the flip
 		// again would take it back.
-		var flips []lockfile.Flip
 		if err := json.Unmarshal(open.Params, &flips); err != nil {
 			return nil, fmt.Errorf("read change %d: %w", open.Number, err)
 		}
-		if !slices.ContainsFunc(flips, func(f lockfile.Flip) bool { return f.Kind != kind || f.From.Name != name }) {
-			return n.flipAs(ctx, verb, flips)
+	}
+	others := func(f lockfile.Flip) bool { return f.Kind != kind || f.From.Name != name }
+	if len(flips) == 0 || slices.ContainsFunc(flips, others) {
+		lock, err := n.Dir.Lock()
+		if err != nil {
+			return nil, err
+		}
+		_, flips, err = lockfile.PlanRollback(lock, kind, name, n.User, n.Now().UTC())
+		if err != nil || len(flips) == 0 {
+			return nil, err
 		}
 	}
-	lock, err := n.Dir.Lock()
-	if err != nil {
-		return nil, err
-	}
-	_, flips, err := lockfile.PlanRollback(lock, kind, name, n.User, n.Now().UTC())
-	if err != nil || len(flips) == 0 {
-		return nil, err
-	}
-	return n.flipAs(ctx, verb, flips)
-}
-
-// flipAs is flip where the flips themselves are what goes on.
-func (n *Node) flipAs(ctx context.Context, verb string, flips []lockfile.Flip) ([]lockfile.Flip, error) {
-	if err := n.flippable(flips); err != nil {
-		return nil, err
-	}
-	return flips, n.flip(ctx, verb, flips, func() ([]lockfile.Flip, error) { return flips, nil })
+	return flips, n.flip(ctx, verb, flips, flips, func() ([]lockfile.Flip, error) { return flips, nil })
 }
 
 // flipped reports whether nothing of a flip is left to do: no operation of
@@ -145,16 +134,19 @@ func FlipChanges(flips []lockfile.Flip) changeset.ChangeSet {
 	return cs
 }
 
-// flip does what plan says when the operation has begun.
-func (n *Node) flip(ctx context.Context, verb string, params any, plan func() ([]lockfile.Flip, error)) error {
+// flip is for flips, and does those that plan answers when it has begun.
+func (n *Node) flip(ctx context.Context, verb string, params any, flips []lockfile.Flip, plan func() ([]lockfile.Flip, error)) error {
+	if err := n.flippable(flips); err != nil {
+		return err
+	}
 	r, err := n.Journal.Begin(ctx, verb, params)
 	if err != nil {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, verb, func(ctx context.Context) error {
-		flips, err := plan()
+		left, err := plan()
 		if err == nil {
-			err = r.Apply(ctx, FlipChanges(flips))
+			err = r.Apply(ctx, FlipChanges(left))
 		}
 		if err != nil {
 			return err
