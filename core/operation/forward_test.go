@@ -1,9 +1,12 @@
 package operation
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
+
+	"mk8s.io/mk/sdk/changeset"
 )
 
 // TestForwardStaysOpen: what cannot be taken back is gone on with by the same
@@ -96,6 +99,63 @@ func TestOtherWordsBeginAnew(t *testing.T) {
 	for _, r := range all {
 		if r.Number == first.Number && r.State != Failed {
 			t.Errorf("what was interrupted is %s", r.State)
+		}
+	}
+}
+
+// TestWordsAreCompared: what an operation was told is part of what it is,
+// wherever it was said; what may be a secret is in no journal.
+func TestWordsAreCompared(t *testing.T) {
+	t.Parallel()
+	n := startedNode(t)
+	for _, c := range []struct {
+		name string
+		ask  func(ctx context.Context, word string) error
+	}{
+		{"settings", func(ctx context.Context, word string) error {
+			return n.WriteSettings(ctx, []byte("proxy.http: http://"+word))
+		}},
+		{"an argument", func(ctx context.Context, word string) error {
+			_, err := n.WishArgument(ctx, ArgumentOptions{Service: "kubelet", Option: "v", Value: &word}, Where{All: true})
+			return err
+		}},
+		{"where to restart", func(ctx context.Context, word string) error {
+			_, err := n.WishRestart(ctx, []string{"kubelite"}, Where{All: true, Local: word != "password-1"})
+			return err
+		}},
+		{"where to renew", func(ctx context.Context, word string) error {
+			_, err := n.WishRenewal(ctx, []string{"server"}, Where{All: true, Local: word != "password-1"})
+			return err
+		}},
+		{"what to repair", func(ctx context.Context, word string) error {
+			var cs changeset.ChangeSet
+			cs.Operations = []changeset.Operation{{Action: &changeset.WriteFile{Path: "certs/serviceaccount.key", Content: []byte(word), Secret: true}}}
+			return n.Repair(ctx, Repair{Changes: cs, Services: []string{"etcd"}})
+		}},
+	} {
+		ask := func(word string) int {
+			t.Helper()
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			n.Journal.Progress = &interrupting{interrupt: interrupt}
+			if err := c.ask(ctx, word); !errors.Is(err, context.Canceled) {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			r, err := n.Journal.Open()
+			if err != nil || r == nil {
+				t.Fatalf("%s: %v, %v", c.name, r, err)
+			}
+			if bytes.Contains(r.Params, []byte("password")) {
+				t.Errorf("%s: the journal holds %s", c.name, r.Params)
+			}
+			return r.Number
+		}
+		first := ask("password-1")
+		if again := ask("password-1"); again != first {
+			t.Errorf("%s: the same words begin %d, and do not go on with %d", c.name, again, first)
+		}
+		if other := ask("password-2"); other == first {
+			t.Errorf("%s: other words go on with what stands open", c.name)
 		}
 	}
 }

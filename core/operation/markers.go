@@ -135,6 +135,16 @@ func (n *Node) followRequests(ctx context.Context, r *Run) error {
 	return (&serviceChanges{n}).Boot(ctx, false, off...)
 }
 
+// reread takes the node's record as it is: who held the operation lock until
+// now may have changed it since the node was opened.
+func (n *Node) reread() error {
+	record, err := n.Root.LoadRecord()
+	if err == nil {
+		n.SetRecord(record)
+	}
+	return err
+}
+
 // FollowRequests does what marker files ask for while the node runs. It
 // reports whether they ask for the node to stop, which is the caller's to do:
 // the services may include the caller.
@@ -147,12 +157,9 @@ func (n *Node) FollowRequests(ctx context.Context) (stop bool, err error) {
 		return false, err
 	}
 	return stop, r.End(ctx, r.Step(ctx, "follow what marker files ask for", func(ctx context.Context) error {
-		// Who held the lock until now may have changed both.
-		record, err := n.Root.LoadRecord()
-		if err != nil {
+		if err := n.reread(); err != nil {
 			return err
 		}
-		n.SetRecord(record)
 		asked, err := n.Requests()
 		if err != nil {
 			return err

@@ -150,7 +150,7 @@ func (n *Node) Authorities(ctx context.Context) ([]KnownAuthority, error) {
 
 // WriteSettings replaces the settings file.
 func (n *Node) WriteSettings(ctx context.Context, data []byte) error {
-	r, err := n.Journal.Begin(ctx, "settings", nil)
+	r, err := n.Journal.Begin(ctx, "settings", changeset.DigestOf(data)) // they hold secrets
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/pluginsdir"
@@ -54,13 +55,16 @@ var ErrAuthorityInUse = errors.New("the cluster trusts it: exchanging it is a ro
 
 // UsePlugin makes an installed plugin the active one.
 func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority string) ([]lockfile.Flip, error) {
-	lock, err := n.Dir.Lock()
-	if err != nil {
-		return nil, err
+	var lock *lockfile.Lock
+	plan := func() (flips []lockfile.Flip, err error) {
+		if lock, err = n.Dir.Lock(); err == nil {
+			_, flips, err = lockfile.PlanActivate(lock, lockfile.Activation{
+				Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
+			})
+		}
+		return flips, err
 	}
-	_, flips, err := lockfile.PlanActivate(lock, lockfile.Activation{
-		Kind: kind, Name: name, Constraint: constraint, Authority: authority, By: n.User, At: n.Now().UTC(),
-	})
+	flips, err := plan()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +75,8 @@ func (n *Node) UsePlugin(ctx context.Context, kind, name, constraint, authority 
 			return nil, err
 		}
 	}
-	return flips, n.flip(ctx, "plugin use", flips)
+	// Planned once more when it begins: what was interrupted may be flipped by then.
+	return flips, n.flip(ctx, "plugin use", []string{kind, name, constraint, authority}, flips, plan)
 }
 
 // RollbackPlugin makes active what was active before.
@@ -81,24 +86,26 @@ func (n *Node) RollbackPlugin(ctx context.Context, kind, name string) ([]lockfil
 	if err != nil {
 		return nil, err
 	}
+	var flips []lockfile.Flip
 	if open != nil && open.Verb == verb {
 		// A process that was killed may have flipped it: to compute the flip
 		// again would take it back.
-		var flips []lockfile.Flip
 		if err := json.Unmarshal(open.Params, &flips); err != nil {
 			return nil, fmt.Errorf("read change %d: %w", open.Number, err)
 		}
-		return flips, n.flip(ctx, verb, flips)
 	}
-	lock, err := n.Dir.Lock()
-	if err != nil {
-		return nil, err
+	others := func(f lockfile.Flip) bool { return f.Kind != kind || f.From.Name != name }
+	if len(flips) == 0 || slices.ContainsFunc(flips, others) {
+		lock, err := n.Dir.Lock()
+		if err != nil {
+			return nil, err
+		}
+		_, flips, err = lockfile.PlanRollback(lock, kind, name, n.User, n.Now().UTC())
+		if err != nil || len(flips) == 0 {
+			return nil, err
+		}
 	}
-	_, flips, err := lockfile.PlanRollback(lock, kind, name, n.User, n.Now().UTC())
-	if err != nil || len(flips) == 0 {
-		return nil, err
-	}
-	return flips, n.flip(ctx, verb, flips)
+	return flips, n.flip(ctx, verb, flips, flips, func() ([]lockfile.Flip, error) { return flips, nil })
 }
 
 // flipped reports whether nothing of a flip is left to do: no operation of
@@ -127,16 +134,21 @@ func FlipChanges(flips []lockfile.Flip) changeset.ChangeSet {
 	return cs
 }
 
-func (n *Node) flip(ctx context.Context, verb string, flips []lockfile.Flip) error {
+// flip is for flips, and does those that plan answers when it has begun.
+func (n *Node) flip(ctx context.Context, verb string, params any, flips []lockfile.Flip, plan func() ([]lockfile.Flip, error)) error {
 	if err := n.flippable(flips); err != nil {
 		return err
 	}
-	r, err := n.Journal.Begin(ctx, verb, flips)
+	r, err := n.Journal.Begin(ctx, verb, params)
 	if err != nil {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, verb, func(ctx context.Context) error {
-		if err := r.Apply(ctx, FlipChanges(flips)); err != nil {
+		left, err := plan()
+		if err == nil {
+			err = r.Apply(ctx, FlipChanges(left))
+		}
+		if err != nil {
 			return err
 		}
 		if err := n.linkTokens(); err != nil {

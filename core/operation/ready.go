@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -68,13 +69,47 @@ func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 func (n *Node) patiently(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go n.giveUp(ctx, stop)
+	ends := &ends{from: map[string]int{}}
+	_, _ = n.ended(ctx, ends) // a service manager that does not answer yet counts from its first answer
+	go n.giveUp(ctx, stop, ends)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := do(ctx); err != nil {
-		return n.whyNotReady(ctx, err)
+		return n.whyNotReady(ctx, err, ends)
 	}
 	return nil
+}
+
+// ends counts how often services have ended since a wait began: what a service
+// manager counts begins when a person last started that service.
+type ends struct {
+	mu   sync.Mutex
+	from map[string]int
+}
+
+// statusLimit bounds one question for the state of the services.
+const statusLimit = 3 * time.Second
+
+// ended is how the services are, the restarts of each less what they were when
+// it was first seen. A count that is lower than that was begun anew.
+func (n *Node) ended(ctx context.Context, ends *ends) ([]service.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	list, err := n.services.Status(ctx)
+	ends.mu.Lock()
+	defer ends.mu.Unlock()
+	for i := range list {
+		s := &list[i]
+		from, seen := ends.from[s.Name]
+		if !seen {
+			from = s.Restarts
+		} else if s.Restarts < from {
+			from = 0
+		}
+		ends.from[s.Name] = from
+		s.Restarts -= from
+	}
+	return list, err
 }
 
 // withImages imports the images meanwhile; what fails first is the error.
@@ -125,13 +160,13 @@ func (n *Node) waitNode(ctx context.Context, c *kube.Client) error {
 const (
 	// lookEvery is how often services are looked at while waiting.
 	lookEvery = 2 * time.Second
-	// tooOften is how many restarts show that waiting is of no use.
+	// tooOften is how many restarts during the wait show that waiting is of no use.
 	tooOften = 5
 )
 
 // giveUp ends the wait for a node of which a service is started again and
 // again: it would not become ready by waiting.
-func (n *Node) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
+func (n *Node) giveUp(ctx context.Context, stop context.CancelCauseFunc, ends *ends) {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
 	for {
@@ -144,7 +179,7 @@ func (n *Node) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
 			stop(err)
 			return
 		}
-		list, err := n.services.Status(ctx)
+		list, err := n.ended(ctx, ends)
 		if err != nil {
 			continue
 		}
@@ -161,7 +196,7 @@ func (n *Node) giveUp(ctx context.Context, stop context.CancelCauseFunc) {
 type NotReadyError struct {
 	Service   string
 	State     string
-	Restarts  int
+	Restarts  int // since the wait began
 	LastError string
 	Err       error
 }
@@ -189,16 +224,14 @@ func (e *NotReadyError) Broken() bool { return e.State != string(service.Running
 func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // whyNotReady finds the service that is to blame.
-func (n *Node) whyNotReady(ctx context.Context, err error) error {
+func (n *Node) whyNotReady(ctx context.Context, err error, ends *ends) error {
 	if why, ok := errors.AsType[*NotReadyError](context.Cause(ctx)); ok {
 		return why
 	}
 	if why, ok := errors.AsType[*OutdatedError](context.Cause(ctx)); ok {
 		return why
 	}
-	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-	defer cancel()
-	list, statusErr := n.services.Status(ask)
+	list, statusErr := n.ended(context.WithoutCancel(ctx), ends)
 	if statusErr != nil {
 		return errors.Join(err, statusErr)
 	}

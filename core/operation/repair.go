@@ -3,6 +3,8 @@ package operation
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"path"
 	"slices"
 
@@ -77,7 +79,11 @@ func (n *Node) DryRepair(ctx context.Context, r Repair) (*Plan, error) {
 
 // Repair puts right what FindRepair found.
 func (n *Node) Repair(ctx context.Context, repair Repair) error {
-	r, err := n.Journal.Begin(ctx, "doctor", repair.Services)
+	changes, err := json.Marshal(repair.Changes)
+	if err != nil {
+		return fmt.Errorf("record what is repaired: %w", err)
+	}
+	r, err := n.Journal.Begin(ctx, "doctor", []any{repair.Services, changeset.DigestOf(changes)}) // they hold secrets
 	if err != nil {
 		return err
 	}

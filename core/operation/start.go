@@ -2,10 +2,12 @@ package operation
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,15 +52,60 @@ func (n *Node) Start(ctx context.Context, o StartOptions) error {
 	if err != nil {
 		return err
 	}
+	anew, err := n.otherWords(r, o)
+	if err != nil && n.started() {
+		return r.End(ctx, err)
+	}
+	if err != nil {
+		return errors.Join(err, r.Release())
+	}
+	if anew {
+		if err := r.GiveUp("a start with other words was begun in its place"); err != nil {
+			return err
+		}
+		o.Address = cmp.Or(o.Address, n.Record.Address) // all else that was said stands in the record
+		if r, err = n.Journal.Begin(ctx, "start", o); err != nil {
+			return err
+		}
+	}
 	return r.End(ctx, n.start(ctx, r, o))
 }
 
+// otherWords reports whether a first start that was interrupted is to be begun
+// anew, because other words than its own decide what the node is. Once it has
+// asked for changes they cannot: files hold the old ones.
+func (n *Node) otherWords(r *Run, o StartOptions) (anew bool, err error) {
+	err = n.reread()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case n.started(): // maybe by who held the lock until now
+		return false, n.fixed(o)
+	case !slices.ContainsFunc(r.Record.Steps, func(s StepRecord) bool { return s.Name == identifying && !s.Ended.IsZero() }):
+		return false, nil
+	}
+	if err := checkOptions(o); err != nil {
+		return false, err
+	}
+	err = n.fixed(o)
+	if r.Record.Changes > 0 {
+		return false, err
+	}
+	return err != nil || n.switchesAuth(o), nil
+}
+
+// identifying is the step after which a node is what its first start was told.
+const identifying = "find out name and addresses"
+
 func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
-	if n.Record == nil || n.Record.ClusterID == "" {
+	if !n.started() {
 		if err := n.first(ctx, r, o); err != nil {
 			return err
 		}
-	} else if err := n.switchAuth(ctx, r, o); err != nil {
+	}
+	if err := n.switchAuth(ctx, r, o); err != nil {
 		return err
 	}
 	err := r.Step(ctx, "start the services", func(ctx context.Context) error {
@@ -82,7 +129,7 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 		name string
 		do   func(context.Context) error
 	}{
-		{"find out name and addresses", func(ctx context.Context) error { return n.Identify(ctx, o) }},
+		{identifying, func(ctx context.Context) error { return n.Identify(ctx, o) }},
 		{"install the plugins", n.InstallShipped},
 		{"ask the plugins what they offer", n.DescribeActive},
 		{"make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},

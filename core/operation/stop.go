@@ -212,6 +212,12 @@ func (n *Node) Restart(ctx context.Context, names ...string) error {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, "restart", func(ctx context.Context) error {
+		if err := n.reread(); err != nil {
+			return err
+		}
+		if n.Record.Stopped {
+			return ErrStopped
+		}
 		if err := n.ensureManager(ctx); err != nil {
 			return err
 		}

@@ -135,12 +135,11 @@ func (n *Node) wish(ctx context.Context, verb string, where Where, params any, c
 // WishArgument makes an argument wanted on every node, or on one.
 func (n *Node) WishArgument(ctx context.Context, o ArgumentOptions, where Where) (int, error) {
 	a := cluster.Argument{Node: where.Node, Service: o.Service, Option: o.Option, Owner: cluster.Owner, Value: o.Value}
-	shown := o
-	shown.Value = nil // the journal holds no values
-	return n.wish(ctx, "args", where, struct {
-		Argument ArgumentOptions `json:"argument"`
-		Where    Where           `json:"where"`
-	}{shown, where}, func(w *cluster.Wanted) error {
+	shown, digest := o, ""
+	if shown.Value = nil; o.Value != nil { // the journal holds no values
+		digest = changeset.DigestOf([]byte(*o.Value))
+	}
+	return n.wish(ctx, "args", where, []any{shown, digest, where}, func(w *cluster.Wanted) error {
 		if !o.Unset {
 			bare := a
 			bare.Owner = "" // "absent" is wanted no more
@@ -165,7 +164,7 @@ func (n *Node) WishRestart(ctx context.Context, services []string, where Where) 
 			return 0, plugin.Errorf(plugin.NotPossible, "an agent does not restart itself: mk restart cluster-agent, on its node")
 		}
 	}
-	return n.wish(ctx, "restart", where, services, func(w *cluster.Wanted) error {
+	return n.wish(ctx, "restart", where, []any{services, where}, func(w *cluster.Wanted) error {
 		w.AddRestart(cluster.Restart{Node: where.Node, Services: services, At: n.Now().UTC()})
 		return nil
 	})
@@ -173,7 +172,7 @@ func (n *Node) WishRestart(ctx context.Context, services []string, where Where) 
 
 // WishRenewal has certificates renewed on every node, or on one.
 func (n *Node) WishRenewal(ctx context.Context, profiles []string, where Where) (int, error) {
-	return n.wish(ctx, "refresh-certs", where, profiles, func(w *cluster.Wanted) error {
+	return n.wish(ctx, "refresh-certs", where, []any{profiles, where}, func(w *cluster.Wanted) error {
 		w.AddRenewal(cluster.Renewal{Node: where.Node, Profiles: profiles})
 		return nil
 	})
