@@ -3,6 +3,7 @@ package operation
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,13 @@ type counted struct {
 	service.Controller
 
 	status func(asked int) ([]service.Status, error)
+	mu     sync.Mutex
 	asked  int
 }
 
 func (c *counted) Status(context.Context) ([]service.Status, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked++
 	return c.status(c.asked)
 }
