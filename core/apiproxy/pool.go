@@ -40,6 +40,11 @@ func usual() timing {
 // connection is enough by itself.
 const failedChecks = 2
 
+// stays is how many failed checks in a row make one that is alive, and not
+// ready, worth leaving: 3.5 s after the first. Requests to it may hang, as they
+// do where its datastore is gone.
+const stays = 4
+
 // endpoint is one API server.
 type endpoint struct {
 	addr  netip.AddrPort
@@ -311,7 +316,7 @@ func (p *pool) watch(ctx context.Context, e *endpoint) {
 		fails++
 		if fails >= failedChecks {
 			p.mark(e, true, err)
-			if !errors.Is(err, ErrNotReady) {
+			if fails >= stays || !errors.Is(err, ErrNotReady) {
 				p.shed(e)
 			}
 		}
@@ -325,7 +330,7 @@ func (p *pool) checkOnce(ctx context.Context, e *endpoint) error {
 	return p.check(ctx, e.addr)
 }
 
-// shed ends the connections to an API server that hangs, so that their clients
+// shed ends the connections to an API server that hangs, or stays not ready, so that their clients
 // come back and get another; where there is another.
 func (p *pool) shed(e *endpoint) {
 	p.mu.Lock()

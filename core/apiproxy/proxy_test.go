@@ -33,6 +33,7 @@ type backend struct {
 	conns  []net.Conn
 	refuse error // the answer to checks
 	frozen bool  // checks are not answered
+	asked  int   // checks since the answer changed
 }
 
 func newBackend(t *testing.T, name string) *backend {
@@ -85,7 +86,13 @@ func (b *backend) stop() {
 func (b *backend) answer(refuse error, frozen bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refuse, b.frozen = refuse, frozen
+	b.refuse, b.frozen, b.asked = refuse, frozen, 0
+}
+
+func (b *backend) checks() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked
 }
 
 // rig is a proxy that runs.
@@ -106,6 +113,9 @@ func run(t *testing.T, backends ...*backend) *rig {
 		for _, b := range backends {
 			b.mu.Lock()
 			same, frozen, refuse := b.addr == addr, b.frozen, b.refuse
+			if same {
+				b.asked++
+			}
 			b.mu.Unlock()
 			if same && frozen {
 				<-ctx.Done()
@@ -365,7 +375,7 @@ func TestOneThatHangsLosesItsConnections(t *testing.T) {
 	}
 }
 
-func TestOneThatIsNotReadyKeepsItsConnections(t *testing.T) {
+func TestOneThatStaysNotReadyIsLeft(t *testing.T) {
 	t.Parallel()
 	a, b := newBackend(t, "a"), newBackend(t, "b")
 	r := run(t, a, b)
@@ -376,6 +386,13 @@ func TestOneThatIsNotReadyKeepsItsConnections(t *testing.T) {
 		return name == "a"
 	})
 	a.answer(ErrNotReady, false)
+	b.answer(ErrNotReady, false)
+	for a.checks() < 2*stays {
+		if err := echo(t, conn, "still here"); err != nil { // there is no other
+			t.Fatalf("the connection to a server that is not ready: %v", err)
+		}
+	}
+	b.answer(nil, false)
 	row := 0
 	r.until("only b gets connections", func(name string) bool {
 		if row++; name != "b" {
@@ -383,8 +400,8 @@ func TestOneThatIsNotReadyKeepsItsConnections(t *testing.T) {
 		}
 		return row == 10
 	})
-	if err := echo(t, conn, "still here"); err != nil {
-		t.Fatalf("the connection to a server that is not ready: %v", err)
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("reading from a connection to a server that stays not ready: %v, want its end", err)
 	}
 }
 

@@ -32,7 +32,9 @@ const LastCopy plugin.Reason = "LAST_COPY"
 const (
 	drainLimit = 5 * time.Minute
 	tellLimit  = 30 * time.Second
-	lookLimit  = 20 * time.Second
+	// lookLimit is longer than a worker's proxy needs to leave an API server
+	// whose datastore is gone.
+	lookLimit = 30 * time.Second
 	// leaveFile holds the other control-plane nodes' agents while this node
 	// goes: once it is no member it cannot ask.
 	leaveFile = "var/leave.json"
