@@ -330,8 +330,8 @@ func (p *pool) checkOnce(ctx context.Context, e *endpoint) error {
 	return p.check(ctx, e.addr)
 }
 
-// shed ends the connections to an API server that hangs, or stays not ready, so that their clients
-// come back and get another; where there is another.
+// shed ends the connections to an API server that hangs, or stays not ready, so
+// that their clients come back and get another; where there is another.
 func (p *pool) shed(e *endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

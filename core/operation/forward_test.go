@@ -61,13 +61,7 @@ func TestForwardStaysOpen(t *testing.T) {
 // words only.
 func TestOtherWordsBeginAnew(t *testing.T) {
 	t.Parallel()
-	c := newNode(t, shippedPlugins(t))
-	c.run(t)
-	n, err := c.open(c.options(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = n.Close() })
+	n := startedNode(t)
 	killed, kill := context.WithCancel(t.Context())
 	kill()
 	begin := func(value string) *Record {

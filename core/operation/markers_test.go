@@ -17,14 +17,7 @@ import (
 // ask for done, put back or refused.
 func TestMarkersAsk(t *testing.T) {
 	t.Parallel()
-	c := newNode(t, shippedPlugins(t))
-	c.run(t)
-	c.Command = "args"
-	n, err := c.open(c.options(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = n.Close() })
+	n := startedNode(t)
 	if asked, err := n.Requests(); err != nil || len(asked) > 0 {
 		t.Fatalf("a node that is well asks for %v, %v", asked, err)
 	}

@@ -12,14 +12,7 @@ import (
 // rest left alone.
 func TestRepair(t *testing.T) {
 	t.Parallel()
-	c := newNode(t, shippedPlugins(t))
-	c.run(t)
-	c.Command = "args"
-	n, err := c.open(c.options(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = n.Close() })
+	n := startedNode(t)
 	all := []string{"certs", "permissions", "services"}
 	if err := errors.Join(n.refreshServices(t.Context()), n.services.Start(t.Context(), n.serviceNames()...)); err != nil {
 		t.Fatal(err)
