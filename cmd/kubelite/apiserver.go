@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"sync/atomic"
 	"time"
 	_ "time/tzdata" // time zones of CronJobs, on hosts that have none
 
@@ -21,6 +23,8 @@ type apiServer struct {
 	opts  *options.ServerRunOptions
 	flags *cliflag.NamedFlagSets
 	ready chan struct{}
+	// others are the checks of /readyz for the components that start after it.
+	others []*startCheck
 }
 
 func newAPIServer() *apiServer {
@@ -78,6 +82,11 @@ func (s *apiServer) serve(ctx context.Context) error {
 	// Requests in flight are waited for apart from this. What this would wait for, a minute, is the connections, which the
 	// watches of other processes keep open.
 	server.GenericAPIServer.ShutdownTimeout = min(server.GenericAPIServer.ShutdownTimeout, 2*time.Second)
+	for _, check := range s.others {
+		if err := server.GenericAPIServer.AddReadyzChecks(check); err != nil {
+			return err
+		}
+	}
 	prepared, err := server.PrepareRun()
 	if err != nil {
 		return err
@@ -90,12 +99,34 @@ func (s *apiServer) serve(ctx context.Context) error {
 	return prepared.Run(ctx)
 }
 
-// watchReady closes ready when /readyz has answered with 200 for the first time.
+// startCheck is a check of /readyz that fails until a component of this process has taken its options and works: one that
+// does not start ends the process again and again, and in between nobody must take the control plane for ready.
+type startCheck struct {
+	component string
+	started   atomic.Bool
+}
+
+// Name implements healthz.HealthChecker.
+func (c *startCheck) Name() string { return c.component + "-started" }
+
+// Check implements healthz.HealthChecker.
+func (c *startCheck) Check(*http.Request) error {
+	if !c.started.Load() {
+		return fmt.Errorf("%s has not started", c.component)
+	}
+	return nil
+}
+
+// watchReady closes ready when /readyz has answered with 200 for the first time, but for the components that wait for that.
 func (s *apiServer) watchReady(ctx context.Context, client *http.Client, host string) {
-	_ = wait.PollUntilContextCancel(ctx, 100*time.Millisecond, false, func(ctx context.Context) (bool, error) {
+	query := url.Values{}
+	for _, check := range s.others {
+		query.Add("exclude", check.Name())
+	}
+	_ = wait.PollUntilContextCancel(ctx, 25*time.Millisecond, false, func(ctx context.Context) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/readyz", http.NoBody)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/readyz?"+query.Encode(), http.NoBody)
 		if err != nil {
 			return false, err
 		}

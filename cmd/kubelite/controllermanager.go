@@ -15,6 +15,7 @@ import (
 type controllerManager struct {
 	opts  *options.KubeControllerManagerOptions
 	flags *cliflag.NamedFlagSets
+	check startCheck
 }
 
 func newControllerManager() (*controllerManager, error) {
@@ -24,7 +25,7 @@ func newControllerManager() (*controllerManager, error) {
 	}
 	sections := opts.Flags(app.KnownControllers(), app.ControllersDisabledByDefault(), app.ControllerAliases())
 	opts.ParsedFlags = &sections
-	return &controllerManager{opts: opts, flags: &sections}, nil
+	return &controllerManager{opts: opts, flags: &sections, check: startCheck{component: "kube-controller-manager"}}, nil
 }
 
 func (c *controllerManager) run(ctx context.Context) error {
@@ -32,6 +33,7 @@ func (c *controllerManager) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.check.started.Store(true)
 	if c.opts.Generic.LeaderElection.LeaderElect &&
 		!utilfeature.DefaultFeatureGate.Enabled(cmfeatures.ControllerManagerReleaseLeaderElectionLockOnExit) {
 		// Under leader election and without this gate, upstream ends the process with status 1 when its context ends:

@@ -56,6 +56,7 @@ func newControlPlane(lists [][]string) (*controlPlane, error) {
 	if err := setGates(api.opts.GenericServerRunOptions.ComponentGlobalsRegistry, api.opts.Logs); err != nil {
 		return nil, err
 	}
+	api.others = []*startCheck{&cm.check, &sched.check}
 	// The API server and the controller manager work with deprecated APIs too and would log their own warnings.
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	return &controlPlane{apiServer: api, controllerManager: cm, scheduler: sched}, nil

@@ -12,11 +12,12 @@ import (
 
 // scheduler is the scheduler; run may be called once.
 type scheduler struct {
-	opts *options.Options
+	opts  *options.Options
+	check startCheck
 }
 
 func newScheduler() *scheduler {
-	return &scheduler{opts: options.NewOptions()}
+	return &scheduler{opts: options.NewOptions(), check: startCheck{component: "kube-scheduler"}}
 }
 
 func (s *scheduler) run(ctx context.Context) error {
@@ -26,6 +27,7 @@ func (s *scheduler) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
+	s.check.started.Store(true)
 	if config.LeaderElection == nil {
 		defer context.AfterFunc(ctx, cancel)()
 		return app.Run(own, config, sched)

@@ -94,6 +94,27 @@ func Silent(err error) bool {
 	return unanswered || errors.Is(err, context.DeadlineExceeded)
 }
 
+// WaitRefusesNode waits until the API server keeps the kubelet of a node from making that node, which it asks for as that
+// kubelet, and as a dry run: nothing is made. An API server goes by a policy some time after it was written.
+func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
+	nodes, wait := c.typed.nodes(), newBackoff()
+	for {
+		_, err := nodes.into(ctx, nodes.ask(nodes.client.Post(), &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}).
+			SetHeader("Impersonate-User", nodeUserPrefix+name).SetHeader("Impersonate-Group", nodesGroup).
+			Body(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+		if apierrors.IsInvalid(err) {
+			return nil
+		}
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("ask whether a kubelet may make the node %s: %w", name, err)
+		}
+		wait.next = min(wait.next, 200*time.Millisecond)
+		if wait.pause(ctx) != nil {
+			return ended(ctx, "wait until no kubelet may make the node "+name, err)
+		}
+	}
+}
+
 func nodeFrom(n *corev1.Node) Node {
 	node := Node{
 		Name: n.Name, UID: string(n.UID), Unschedulable: n.Spec.Unschedulable,

@@ -74,6 +74,8 @@ func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o.list(w, target, r.URL.Query().Get("labelSelector"))
 	case r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") != "":
 		say(w, http.StatusOK, in)
+	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "": // a kubelet that is to be refused
+		say(w, http.StatusUnprocessableEntity, metav1.Status{Status: "Failure", Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity})
 	case r.Method == http.MethodGet && old == nil, r.Method == http.MethodDelete && old == nil, r.Method == http.MethodPut && old == nil:
 		say(w, http.StatusNotFound, metav1.Status{Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound})
 	case r.Method == http.MethodPut && old.GetResourceVersion() != in.GetResourceVersion():

@@ -348,13 +348,7 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 		}
 	}
 	if m.Certified { // else there is no object of it, and will be none
-		if err := n.Bar(ctx, store, m.Name); err != nil {
-			return err
-		}
-		if err := store.Client.DeleteNode(ctx, m.Name); err != nil && !kube.NotFound(err) {
-			return err
-		}
-		if err := (cluster.Reports{Client: store.Client}).Revoke(ctx, m.Name); err != nil {
+		if err := n.Expel(ctx, store, m.Name); err != nil {
 			return err
 		}
 	}

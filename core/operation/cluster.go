@@ -13,7 +13,6 @@ import (
 	"mk8s.io/mk/core/apiproxy"
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/cluster"
-	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/sdk/clustering"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -235,13 +234,7 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.Bar(ctx, store, name); err != nil {
-		return err
-	}
-	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
-		return err
-	}
-	if err := (cluster.Reports{Client: store.Client}).Revoke(ctx, name); err != nil {
+	if err := n.Expel(ctx, store, name); err != nil {
 		return err
 	}
 	m, err := store.Get(ctx, name)

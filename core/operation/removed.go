@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/sdk/plugin"
 )
 
 const (
@@ -25,18 +27,62 @@ const (
 	barredFor = 400 * 24 * time.Hour
 	// barLimit is how long a change of the list may take.
 	barLimit = 30 * time.Second
+	// refuseLimit is how long API servers may take to go by it: they look every
+	// second.
+	refuseLimit = 4 * time.Second
 )
 
-// Bar keeps the kubelet of a node that was removed from coming back as a new
-// node with the certificate that it still has. A join of that name ends it.
-func (n *Node) Bar(ctx context.Context, store cluster.Members, name string) error {
-	if pki.CheckNodeName(name) != nil {
-		return nil // no kubelet is certified for it
+// Expel removes a node's object and what it reads by its name, for good: its
+// kubelet cannot make the node anew with the certificate that it still has. A
+// join of that name ends that.
+func (n *Node) Expel(ctx context.Context, store cluster.Members, name string) error {
+	if pki.CheckNodeName(name) == nil { // else no kubelet is certified for it
+		if err := n.refuse(ctx, store, name); err != nil {
+			return err
+		}
 	}
-	return n.changeBarred(ctx, store.Client, func(list map[string][]byte) bool {
+	if err := store.Client.DeleteNode(ctx, name); err != nil && !kube.NotFound(err) {
+		return err
+	}
+	return cluster.Reports{Client: store.Client}.Revoke(ctx, name)
+}
+
+// refuse has the API servers refuse the kubelet of a node to make that node:
+// what is removed before they do could be made anew. One that does not answer
+// is not waited for.
+func (n *Node) refuse(ctx context.Context, store cluster.Members, name string) error {
+	err := n.changeBarred(ctx, store.Client, func(list map[string][]byte) bool {
 		list[name] = []byte(n.Now().UTC().Format(time.RFC3339))
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, refuseLimit)
+	defer cancel()
+	all, err := store.List(ctx)
+	if err != nil {
+		return err
+	}
+	var servers sync.WaitGroup
+	for _, m := range all {
+		if m.Role != plugin.RoleControlPlane || m.State != cluster.Joined || m.Name == name {
+			continue
+		}
+		servers.Go(func() {
+			at := "https://" + net.JoinHostPort(m.Address, strconv.Itoa(n.Record.Network.APIPort))
+			c, err := kube.ConnectFile(n.Root.Credentials(n.Kubeconfig()), kube.Options{Version: n.Version, Server: at})
+			if err == nil {
+				err = c.WaitRefusesNode(ctx, name)
+				c.Close()
+			}
+			if err != nil {
+				n.detail(fmt.Sprintf("the API server of %s: %v", m.Name, err))
+			}
+		})
+	}
+	servers.Wait()
+	return nil
 }
 
 // Barred reports whether a node of that name was removed, and not let in again:

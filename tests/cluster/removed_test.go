@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,6 +90,36 @@ func (k *kept) ask(server *machine, port int, a asks) (status int, body string) 
 	return resp.StatusCode, text.String()
 }
 
+// whileAsking asks all servers again and again, until it is asked how often
+// each status was the answer.
+func (k *kept) whileAsking(servers []*machine, a asks) (answers func() map[int]int) {
+	seen, stop := map[int]int{}, make(chan struct{})
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, s := range servers {
+		all.Go(func() {
+			often := time.NewTicker(20 * time.Millisecond)
+			defer often.Stop()
+			for {
+				select {
+				case <-stop:
+					return
+				case <-often.C:
+				}
+				status, _ := k.ask(s, apiPort, a)
+				mu.Lock()
+				seen[status]++
+				mu.Unlock()
+			}
+		})
+	}
+	return func() map[int]int {
+		close(stop)
+		all.Wait()
+		return seen
+	}
+}
+
 func (k *kept) answers(t *testing.T, server *machine, port int, all []asks) {
 	t.Helper()
 	for _, a := range all {
@@ -111,27 +142,29 @@ const (
 // removedGetsNothing removes a worker that is off, and looks what somebody who
 // has its certificates gets from the cluster: what docs/security-model.md says,
 // and nothing else.
-func removedGetsNothing(t *testing.T, server, m *machine, name, other string) {
+func removedGetsNothing(t *testing.T, servers []*machine, m *machine, name, other string) {
 	t.Helper()
-	k := keep(t, m)
+	server, k := servers[0], keep(t, m)
 	wanted := mkSystem + "/secrets/" + cluster.WantedName
 	k.answers(t, server, apiPort, []asks{
 		{"node-agent", "GET", wanted, "", 200},
 		{"kubelet", "GET", "/api/v1/nodes/" + name, "", 200},
 		{"flanneld", "PATCH", "/api/v1/nodes/" + name + "/status", `{}`, 200},
 	})
-	server.run("mk", "remove-node", name, "--force")
 	node := fmt.Sprintf(`{"apiVersion":"v1","kind":"Node","metadata":{"name":%q}}`, name)
 	lease := fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":%q,"namespace":"kube-node-lease"}}`, name)
 	event := `{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"removed-","namespace":"default"},"involvedObject":{"namespace":"default"},` +
 		`"reportingComponent":"x","reason":"x","type":"Normal"}`
-	// The API server goes by a policy that has changed within a second.
-	server.eventually(10*time.Second, func() error {
-		if status, body := k.ask(server, apiPort, asks{pair: "kubelet", method: "POST", path: "/api/v1/nodes?dryRun=All", body: node}); status != 422 {
-			return fmt.Errorf("a removed node comes back: %d %.300s", status, body)
+	comesBack := k.whileAsking(servers, asks{pair: "kubelet", method: "POST", path: "/api/v1/nodes", body: node})
+	server.run("mk", "remove-node", name, "--force")
+	for status, n := range comesBack() {
+		if t.Log(n, "answers of", status); status != 409 && status != 422 { // it is there still, or refused
+			t.Errorf("%d requests of a removed node to be one were answered with %d", n, status)
 		}
-		return nil
-	})
+	}
+	for _, s := range servers {
+		k.answers(t, s, apiPort, []asks{{"kubelet", "POST", "/api/v1/nodes", node, 422}})
+	}
 	k.answers(t, server, apiPort, []asks{
 		{"node-agent", "GET", wanted, "", 403},
 		{"node-agent", "GET", mkSystem + "/secrets", "", 403},
@@ -143,7 +176,6 @@ func removedGetsNothing(t *testing.T, server, m *machine, name, other string) {
 		{"node-agent", "GET", "/api/v1/nodes", "", 200},
 		{"node-agent", "GET", endpointSlices, "", 200},
 
-		{"kubelet", "POST", "/api/v1/nodes", node, 422},
 		{"kubelet", "GET", "/api/v1/nodes/" + name, "", 404},
 		{"kubelet", "PATCH", "/api/v1/nodes/" + name + "/status", `{}`, 404},
 		{"kubelet", "PATCH", "/api/v1/nodes/" + other + "/status", `{}`, 403},

@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
@@ -179,6 +181,9 @@ func (s *server) one(ctx context.Context, r *http.Request, t target) (object, er
 	} else if err := s.admit(ctx, r, t, given); err != nil {
 		return nil, err
 	}
+	if dry {
+		return given, nil
+	}
 	return s.store.put(ctx, t.collection, given, over)
 }
 
@@ -186,7 +191,7 @@ func (s *server) one(ctx context.Context, r *http.Request, t target) (object, er
 // back by themselves.
 func (s *server) admit(ctx context.Context, r *http.Request, t target, o object) error {
 	name := text(meta(o)["name"])
-	if t.kind != "Node" || r.UserAgent() != agent {
+	if t.kind != "Node" || (r.UserAgent() != agent && r.Header.Get("Impersonate-User") != "system:node:"+name) {
 		return nil
 	}
 	policy, err := s.store.get(ctx, "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies", "mk-removed-nodes")
@@ -201,7 +206,8 @@ func (s *server) admit(ctx context.Context, r *http.Request, t target, o object)
 		return err
 	}
 	if strings.Contains(string(data), `\"`+name+`\"`) {
-		return apierrors.NewForbidden(resourceOf("nodes"), name, errors.New("the node was removed from the cluster"))
+		removed := field.Forbidden(field.NewPath("metadata", "name"), "the node was removed from the cluster")
+		return apierrors.NewInvalid(schema.GroupKind{Kind: t.kind}, name, field.ErrorList{removed})
 	}
 	return nil
 }
