@@ -15,8 +15,9 @@ import (
 
 // crashStep has mk kill itself, as `kill -9` would, before one of the records
 // that it writes into its journal, or right behind it: MK_CRASH_AT is
-// before:N or after:N, for the Nth record, counted from 1. MK_CRASH_LOG names
-// a file that gets a line for each record that mk came to.
+// before:N or after:N, for the Nth record, counted from 1. With stop:N it stops
+// before that record, as with SIGSTOP, and goes on when it is told to.
+// MK_CRASH_LOG names a file that gets a line for each record that mk came to.
 //
 // An agent runs already, and has an environment of its own: it is told by
 // files beside the node's folder. <root>.crash holds what MK_CRASH_AT would,
@@ -61,6 +62,8 @@ func (c *crash) step(op, name string) {
 	switch c.at {
 	case fmt.Sprintf("before:%d", c.seen):
 		c.die()
+	case fmt.Sprintf("stop:%d", c.seen):
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case fmt.Sprintf("after:%d", c.seen):
 		c.behind = true
 		file := filepath.Join(c.root, name)

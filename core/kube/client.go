@@ -92,6 +92,9 @@ func newClient(config *rest.Config, opts Options) (*Client, error) {
 	config.UserAgent = "mk/" + version
 	config.WarningHandlerWithContext = warner{opts.Warn}
 	config.ContentType = protobufType
+	if config.Proxy == nil { // client-go would go by the environment's, which is for what lies outside of the cluster
+		config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+	}
 	config.AcceptContentTypes = protobufType + "," + jsonType
 	base, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {

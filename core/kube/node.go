@@ -105,7 +105,8 @@ func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
 		if apierrors.IsInvalid(err) {
 			return nil
 		}
-		if err != nil && !apierrors.IsAlreadyExists(err) {
+		var answered apierrors.APIStatus
+		if later := errors.As(err, &answered) && Silent(err); err != nil && !apierrors.IsAlreadyExists(err) && !later {
 			return fmt.Errorf("ask whether a kubelet may make the node %s: %w", name, err)
 		}
 		wait.next = min(wait.next, 200*time.Millisecond)

@@ -138,16 +138,19 @@ func (c *Client) judge(ctx context.Context, t ProbeTarget, u *unstructured.Unstr
 
 // Overview is what mk status asks the API server.
 type Overview struct {
-	Nodes []Node
+	// ReadyErr is why the API server is not ready; it may answer all the same.
+	ReadyErr error
+	Nodes    []Node
 	// NodesErr is why the nodes could not be listed; the probes say of themselves.
 	NodesErr error
 	Probes   []ProbeResult
 }
 
-// Overview lists the nodes and probes the targets at the same time.
+// Overview asks for readiness, lists the nodes and probes the targets at the same time.
 func (c *Client) Overview(ctx context.Context, targets []ProbeTarget) Overview {
 	var o Overview
 	var running sync.WaitGroup
+	running.Go(func() { o.ReadyErr = c.Ready(ctx) })
 	running.Go(func() { o.Nodes, o.NodesErr = c.Nodes(ctx) })
 	running.Go(func() { o.Probes = c.Probe(ctx, targets) })
 	running.Wait()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -251,8 +252,12 @@ func TestOverviewAsksFewAndDiscoversNothing(t *testing.T) {
 		mu.Lock()
 		paths[r.URL.Path]++
 		mu.Unlock()
-		if r.URL.Path == "/api/v1/nodes" {
+		switch r.URL.Path {
+		case "/api/v1/nodes":
 			answer(w, 200, object{"kind": "NodeList", "apiVersion": "v1", "metadata": object{}, "items": []object{nodeObject("True")}})
+			return
+		case "/readyz":
+			http.Error(w, "[+]ping ok\n[-]kube-scheduler-started failed: reason withheld", 500)
 			return
 		}
 		answer(w, 200, object{"kind": "DeploymentList", "apiVersion": "apps/v1", "metadata": object{}, "items": []object{
@@ -271,8 +276,72 @@ func TestOverviewAsksFewAndDiscoversNothing(t *testing.T) {
 	if o.Probes[0].Exists || !o.Probes[1].Healthy || o.Probes[2].Exists {
 		t.Fatalf("probes %+v", o.Probes)
 	}
-	if len(paths) != 2 || paths["/apis/apps/v1/namespaces/n/deployments"] != 1 {
+	if o.ReadyErr == nil || !strings.Contains(o.ReadyErr.Error(), "not ready: kube-scheduler-started") {
+		t.Errorf("readiness: %v", o.ReadyErr)
+	}
+	if len(paths) != 3 || paths["/apis/apps/v1/namespaces/n/deployments"] != 1 {
 		t.Fatalf("requests %v", paths)
+	}
+}
+
+// A kubelet is kept out when the API server says that its node is invalid. One
+// that goes by an older policy, or has no answer for now, is asked again; one
+// that says anything else, or nothing, is not.
+func TestWaitRefusesNode(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answers []int // the last one again and again
+		err     string
+	}{
+		"at once":            {answers: []int{422}},
+		"when it knows":      {answers: []int{409, 201, 500, 422}},
+		"never":              {answers: []int{409}, err: "deadline exceeded"},
+		"not to be asked":    {answers: []int{403}, err: "may make the node n2"},
+		"its own rules":      {answers: []int{400}, err: "may make the node n2"},
+		"nobody has the key": {answers: []int{401}, err: "may make the node n2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked := 0
+			client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/readyz" {
+					return
+				}
+				if r.Method != http.MethodPost || r.URL.Path != "/api/v1/nodes" || r.URL.Query().Get("dryRun") != "All" ||
+					r.Header.Get("Impersonate-User") != "system:node:n2" || r.Header.Get("Impersonate-Group") != "system:nodes" {
+					t.Errorf("%s %s as %q", r.Method, r.URL, r.Header)
+				}
+				status := c.answers[min(asked, len(c.answers)-1)]
+				asked++
+				if status == 201 {
+					answer(w, status, nodeObject("True"))
+					return
+				}
+				reasons := map[int]metav1.StatusReason{422: metav1.StatusReasonInvalid, 409: metav1.StatusReasonAlreadyExists, 403: metav1.StatusReasonForbidden}
+				answer(w, status, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(status), Reason: reasons[status]})
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			if c.err == "deadline exceeded" {
+				ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+			}
+			defer cancel()
+			err := client.WaitRefusesNode(ctx, "n2")
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%v, want %q", err, c.err)
+			}
+		})
+	}
+}
+
+// What is asked within the cluster goes through no proxy.
+func TestNoProxyOfTheEnvironment(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(http.ResponseWriter, *http.Request) {})
+	if c.config.Proxy == nil {
+		t.Fatal("client-go takes the environment's")
+	}
+	if u, err := c.config.Proxy(nil); u != nil || err != nil {
+		t.Errorf("%v, %v", u, err)
 	}
 }
 

@@ -387,7 +387,12 @@ func (n Node) ReapJoins(ctx context.Context) (next time.Time, err error) {
 			}
 			continue
 		}
-		if err := n.takeBack(ctx, store, m); err != nil && !errors.Is(err, cluster.ErrChanged) {
+		// To take the others back took its time: it may have begun anew.
+		now, err := store.Get(ctx, m.Name)
+		if err == nil && now != nil && now.State == cluster.Joining && !now.Live(n.Now()) {
+			err = n.takeBack(ctx, store, now)
+		}
+		if err != nil && !errors.Is(err, cluster.ErrChanged) {
 			errs = append(errs, err)
 		}
 	}

@@ -8,6 +8,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -252,13 +253,13 @@ func cluster(ctx context.Context, n *operation.Node) (fill, error) {
 		for _, x := range o.Nodes {
 			s.Nodes = append(s.Nodes, NodeState{Name: x.Name, Ready: x.Ready, Reason: x.Reason, Version: x.Version, Conditions: wrong(x)})
 			if x.Name == s.Node && x.Ready {
-				s.Ready = true
+				s.Ready = o.ReadyErr == nil
 			}
 		}
 		if o.NodesErr == nil {
 			s.Addons = addonStates(offered, o.Probes)
 		}
-	}, errors.Join(o.NodesErr, addonsErr)
+	}, errors.Join(cmp.Or(o.NodesErr, o.ReadyErr), addonsErr)
 }
 
 // itself asks the API server for a worker's own node: it may read no other.

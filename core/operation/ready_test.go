@@ -3,12 +3,14 @@ package operation
 import (
 	"context"
 	"errors"
+	"os/exec"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/service/process"
 )
 
 // counted are services that run, with counts of a service manager's own.
@@ -81,4 +83,48 @@ func startedNode(t *testing.T) *Node {
 	}
 	t.Cleanup(func() { _ = n.Close() })
 	return n
+}
+
+// TestSteadySinceTheAPIServer: what started after the API server was ready is
+// not what the wait was for, and one that was there before has stayed up when
+// the API server has been ready for a while.
+func TestSteadySinceTheAPIServer(t *testing.T) {
+	t.Parallel()
+	n := startedNode(t)
+	late := exec.CommandContext(t.Context(), "sleep", "60")
+	if err := late.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = late.Process.Kill(), late.Wait() }()
+	started, err := process.Started(late.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		ready time.Time
+		asked int // how often that it is not running yet is said
+		again bool
+		took  time.Duration // at least
+	}{
+		{name: "before the API server", ready: started.Add(time.Millisecond), took: steadyFor},
+		{name: "after the API server", ready: started.Add(-time.Second), again: true},
+		{name: "after a wait", ready: started.Add(-time.Second), asked: 2, again: true},
+		{name: "nobody asks the API server", took: steadyFor},
+	} {
+		n.services = &counted{status: func(asked int) ([]service.Status, error) {
+			s := service.Status{Name: "kubelite", State: service.Running, PID: late.Process.Pid}
+			if asked <= c.asked {
+				s.State, s.PID = service.Backoff, 0
+			}
+			return []service.Status{s, {Name: "etcd", State: service.Backoff}}, nil
+		}}
+		err := n.steady(t.Context(), []string{"kubelite"}, c.ready)
+		if errors.Is(err, errAgain) != c.again || (err != nil) != c.again {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if took := time.Since(started); took < c.took {
+			t.Errorf("%s: answered %s after its start", c.name, took)
+		}
+	}
 }

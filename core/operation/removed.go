@@ -49,7 +49,8 @@ func (n *Node) Expel(ctx context.Context, store cluster.Members, name string) er
 
 // refuse has the API servers refuse the kubelet of a node to make that node:
 // what is removed before they do could be made anew. One that does not answer
-// is not waited for.
+// is not waited for. Where a node of that name was let in meanwhile the error is
+// ErrChanged.
 func (n *Node) refuse(ctx context.Context, store cluster.Members, name string) error {
 	err := n.changeBarred(ctx, store.Client, func(list map[string][]byte) bool {
 		list[name] = []byte(n.Now().UTC().Format(time.RFC3339))
@@ -58,31 +59,38 @@ func (n *Node) refuse(ctx context.Context, store cluster.Members, name string) e
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, refuseLimit)
-	defer cancel()
 	all, err := store.List(ctx)
+	if err != nil {
+		n.detail(err.Error())
+	}
+	limited, cancel := context.WithTimeout(ctx, refuseLimit)
+	defer cancel()
+	var servers sync.WaitGroup
+	for _, m := range all {
+		if m.Role == plugin.RoleControlPlane && m.Name != name {
+			servers.Go(func() {
+				if err := n.refusedAt(limited, m.Address, name); err != nil {
+					n.detail(fmt.Sprintf("the API server of %s: %v", m.Name, err))
+				}
+			})
+		}
+	}
+	servers.Wait()
+	doc, err := barredList{store.Client}.read(ctx)
+	if _, there := doc.Data[name]; err == nil && !there {
+		err = fmt.Errorf("node %s: %w", name, cluster.ErrChanged)
+	}
+	return err
+}
+
+func (n *Node) refusedAt(ctx context.Context, address, name string) error {
+	c, err := kube.ConnectFile(n.Root.Credentials(n.Kubeconfig()), kube.Options{
+		Version: n.Version, Server: "https://" + net.JoinHostPort(address, strconv.Itoa(n.Record.Network.APIPort))})
 	if err != nil {
 		return err
 	}
-	var servers sync.WaitGroup
-	for _, m := range all {
-		if m.Role != plugin.RoleControlPlane || m.State != cluster.Joined || m.Name == name {
-			continue
-		}
-		servers.Go(func() {
-			at := "https://" + net.JoinHostPort(m.Address, strconv.Itoa(n.Record.Network.APIPort))
-			c, err := kube.ConnectFile(n.Root.Credentials(n.Kubeconfig()), kube.Options{Version: n.Version, Server: at})
-			if err == nil {
-				err = c.WaitRefusesNode(ctx, name)
-				c.Close()
-			}
-			if err != nil {
-				n.detail(fmt.Sprintf("the API server of %s: %v", m.Name, err))
-			}
-		})
-	}
-	servers.Wait()
-	return nil
+	defer c.Close()
+	return c.WaitRefusesNode(ctx, name)
 }
 
 // Barred reports whether a node of that name was removed, and not let in again:

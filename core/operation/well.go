@@ -2,18 +2,25 @@ package operation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"mk8s.io/mk/core/defaults"
+	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
 )
 
-// steadyFor is how long a service must have run to count as up where nobody
-// else tells that it works: one that refuses what it reads ends before.
-const steadyFor = 2 * time.Second
+const (
+	// steadyFor is how long a service must have run to count as up: one that
+	// refuses what it reads ends before.
+	steadyFor = 2 * time.Second
+	// settledFor is how long the API server must have been ready: what starts
+	// after it may yet refuse what it reads, which ends both.
+	settledFor = time.Second
+)
 
 // restarting notes that services were made to start anew.
 func (n *Node) restarting(names ...string) {
@@ -43,7 +50,7 @@ func (n *Node) AwaitWell(ctx context.Context) error {
 	}
 	return n.patiently(ctx, readyTimeout, func(ctx context.Context) error {
 		if !kubernetes {
-			return n.show(ctx, "wait for the services", func(ctx context.Context) error { return n.steady(ctx, names) })
+			return n.show(ctx, "wait for the services", func(ctx context.Context) error { return n.steady(ctx, names, time.Time{}) })
 		}
 		c, err := n.Kube()
 		if err != nil {
@@ -53,14 +60,29 @@ func (n *Node) AwaitWell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return n.show(ctx, "wait for the node", func(ctx context.Context) error {
-			if err := n.waitNode(ctx, c); err != nil {
-				return err
-			}
-			return n.steady(ctx, names)
-		})
+		return n.show(ctx, "wait for the node", func(ctx context.Context) error { return n.upWith(ctx, c, names) })
 	})
 }
+
+// upWith waits until the node is Ready and services have stayed up since the
+// API server was.
+func (n *Node) upWith(ctx context.Context, c *kube.Client, names []string) error {
+	for {
+		if err := c.WaitReady(ctx, n.detail); err != nil {
+			return err
+		}
+		ready := time.Now()
+		if err := n.waitNode(ctx, c); err != nil {
+			return err
+		}
+		if err := n.steady(ctx, names, ready); !errors.Is(err, errAgain) {
+			return err
+		}
+	}
+}
+
+// errAgain says that a service has started anew.
+var errAgain = errors.New("started again")
 
 // show does something that belongs to no operation, and shows it as a step.
 func (n *Node) show(ctx context.Context, step string, do func(context.Context) error) error {
@@ -72,28 +94,37 @@ func (n *Node) show(ctx context.Context, step string, do func(context.Context) e
 }
 
 // steady waits until services run that have not ended since they started.
-func (n *Node) steady(ctx context.Context, names []string) error {
+// Where ready is set it is when the API server was: who started later was there
+// for nobody to wait for, which is errAgain.
+func (n *Node) steady(ctx context.Context, names []string, ready time.Time) error {
 	for {
 		list, err := n.services.Status(ctx)
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(list, func(s service.Status) bool { return slices.Contains(names, s.Name) && !steady(s) })
-		if i < 0 {
+		waiting := ""
+		for _, s := range list {
+			if !slices.Contains(names, s.Name) {
+				continue
+			}
+			since, err := process.Started(s.PID)
+			switch up := s.State == service.Running && err == nil; {
+			case up && !ready.IsZero() && since.After(ready):
+				return fmt.Errorf("%s: %w", s.Name, errAgain)
+			case !up || time.Since(since) < steadyFor || time.Since(ready) < settledFor:
+				waiting = s.Name
+			}
+		}
+		if waiting == "" {
 			return nil
 		}
-		n.detail("waiting for " + list[i].Name)
+		n.detail("waiting for " + waiting)
 		t := time.NewTimer(200 * time.Millisecond)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return fmt.Errorf("wait for %s: %w", list[i].Name, ctx.Err())
+			return fmt.Errorf("wait for %s: %w", waiting, ctx.Err())
 		}
 	}
-}
-
-func steady(s service.Status) bool {
-	since, err := process.Started(s.PID)
-	return s.State == service.Running && err == nil && time.Since(since) >= steadyFor
 }

@@ -240,8 +240,18 @@ func stopPlugin(t *testing.T, m *machine) func() {
 
 // runs reports whether a process is there and has not ended.
 func runs(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !bytes.Contains(stat, []byte(") Z "))
+	state := stateOf(pid)
+	return state != "" && state != "Z"
+}
+
+// stateOf is the kernel's letter for what a process is at; T is stopped.
+func stateOf(pid int) string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return rest[:min(1, len(rest))]
 }
 
 // losePlugin takes the plugins' programs away.

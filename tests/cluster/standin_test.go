@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,13 +15,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // TestKilledStandIns kills the joiner, and the agent that serves it, before
 // and behind each record of a join and of a leave, of a control-plane node and
-// of a worker. Each time the same words bring it to its end; then there are
+// of a worker; and whoever leads the datastore, before each record of the
+// joiner's. Each time the same words bring it to its end; then there are
 // the members, nodes and objects that there should be and no others, each
 // token was used once, and a node that left holds no key. What no join is
 // about is stood for, so that with MK_CHAOS every record takes minutes;
@@ -57,6 +60,9 @@ type pair struct {
 	joins       int             // that came to their end
 	join, leave []killPoint
 }
+
+// leads is who leads the datastore, killed while mk stands still.
+const leads = "the leader"
 
 // agents are the ways to kill the agent that serves: at its records, and where
 // it writes into the cluster; and the file that says when.
@@ -133,6 +139,9 @@ func (p *pair) pointsOf(words ...string) []killPoint {
 		records := strings.Count(string(data), "\n")
 		for i := range records {
 			late := who == "mk" && i >= records-2
+			if who == "mk" {
+				points = append(points, killPoint{leads, fmt.Sprintf("stop:%d", i+1), late, false})
+			}
 			points = append(points, killPoint{who, fmt.Sprintf("before:%d", i+1), late, false},
 				killPoint{who, fmt.Sprintf("after:%d", i+1), late, i == records-1})
 		}
@@ -216,6 +225,10 @@ func (p *pair) kill(k killPoint, words ...string) {
 		}
 		return
 	}
+	if k.who == leads {
+		p.killLeader(k, words...)
+		return
+	}
 	told, daemon := p.told(k.who), p.server.daemon()
 	if err := os.WriteFile(told, []byte(k.at), 0o600); err != nil {
 		p.t.Fatal(err)
@@ -244,6 +257,37 @@ func (p *pair) kill(k killPoint, words ...string) {
 		p.t.Errorf("mk leave, %s: %v", k, err)
 	case err != nil:
 		p.t.Logf("mk %s, %s: %v", words[0], k, err)
+	}
+}
+
+// killLeader kills the process that leads the datastore when mk has come to a
+// record, before it goes on.
+func (p *pair) killLeader(k killPoint, words ...string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 4*time.Minute)
+	defer cancel()
+	cmd := p.m.Command(ctx, "mk", words...)
+	cmd.Env = append(cmd.Env, "MK_CRASH_AT="+k.at)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, time.Second
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	var state string
+	p.server.eventually(3*time.Minute, func() error {
+		if state = stateOf(cmd.Process.Pid); state != "T" && len(ended) == 0 {
+			return errors.New("mk does not come to " + k.at)
+		}
+		return nil
+	})
+	if state == "T" {
+		signal(p.t, leaderOf(p.t, []*machine{p.server, p.m}).pid("etcd"), syscall.SIGKILL)
+		signal(p.t, cmd.Process.Pid, syscall.SIGCONT)
+	}
+	if err := <-ended; err != nil {
+		p.t.Logf("mk %s, %s: %v\n%s", words[0], k, err, said.String())
 	}
 }
 

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string) error {
 	return group.Wait()
 }
 
-// apiServer asks for the nodes and the objects of the addon dns.
+// apiServer asks for readiness, the nodes and the objects of the addon dns.
 func apiServer(ctx context.Context, kubeconfig string) error {
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
@@ -67,6 +67,7 @@ func apiServer(ctx context.Context, kubeconfig string) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() })
 	group.Go(func() error {
 		list, err := c.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err == nil {
