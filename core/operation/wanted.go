@@ -358,7 +358,7 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 	}
 	err = r.Apply(ctx, cs)
 	if err == nil && slices.Contains(restart, defaults.Kubelite) {
-		err = n.settled(ctx)
+		err = n.settled(ctx, restart)
 		if why, ok := errors.AsType[*NotReadyError](err); ok && why.Broken() {
 			err = errors.Join(err, n.Engine.Undo(context.WithoutCancel(ctx), change.ID{Operation: r.Record.Number, Change: r.Record.Changes}))
 		}
@@ -366,8 +366,8 @@ func (n *Node) applyFar(ctx context.Context, generation int, restart []string, c
 	return r.End(ctx, err)
 }
 
-// settled waits until Kubernetes is up on this node, after a restart.
-func (n *Node) settled(ctx context.Context) error {
+// settled waits until Kubernetes is up on this node, after a restart, and stays so.
+func (n *Node) settled(ctx context.Context, names []string) error {
 	return n.patiently(ctx, farLimit, func(ctx context.Context) error {
 		err := waitAddress(ctx, "127.0.0.1:10250") // the kubelet's
 		if err != nil || n.Record.Role != node.ControlPlane {
@@ -377,7 +377,7 @@ func (n *Node) settled(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return c.WaitReady(ctx, n.detail)
+		return n.upWith(ctx, c, names, func(context.Context) error { return nil })
 	})
 }
 

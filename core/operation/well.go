@@ -60,19 +60,21 @@ func (n *Node) AwaitWell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return n.show(ctx, "wait for the node", func(ctx context.Context) error { return n.upWith(ctx, c, names) })
+		return n.show(ctx, "wait for the node", func(ctx context.Context) error {
+			return n.upWith(ctx, c, names, func(ctx context.Context) error { return n.waitNode(ctx, c) })
+		})
 	})
 }
 
-// upWith waits until the node is Ready and services have stayed up since the
-// API server was.
-func (n *Node) upWith(ctx context.Context, c *kube.Client, names []string) error {
+// upWith waits until the API server is ready and services have stayed up since
+// it was, and for what wait waits for.
+func (n *Node) upWith(ctx context.Context, c *kube.Client, names []string, wait func(context.Context) error) error {
 	for {
 		if err := c.WaitReady(ctx, n.detail); err != nil {
 			return err
 		}
 		ready := time.Now()
-		if err := n.waitNode(ctx, c); err != nil {
+		if err := wait(ctx); err != nil {
 			return err
 		}
 		if err := n.steady(ctx, names, ready); !errors.Is(err, errAgain) {

@@ -282,12 +282,17 @@ func (p *pair) killLeader(k killPoint, words ...string) {
 		}
 		return nil
 	})
+	leader := p.m
 	if state == "T" {
-		signal(p.t, leaderOf(p.t, []*machine{p.server, p.m}).pid("etcd"), syscall.SIGKILL)
+		leader = leaderOf(p.t, []*machine{p.server, p.m})
+		signal(p.t, leader.pid("etcd"), syscall.SIGKILL)
 		signal(p.t, cmd.Process.Pid, syscall.SIGCONT)
 	}
 	if err := <-ended; err != nil {
 		p.t.Logf("mk %s, %s: %v\n%s", words[0], k, err, said.String())
+	}
+	if leader == p.server {
+		p.server.run("mk", "restart", "etcd") // the next end is its first again, and followed by no longer pause
 	}
 }
 
