@@ -25,7 +25,7 @@ func runDatastore(args []string, out io.Writer) int {
 
 func datastore(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return fmt.Errorf("want one of verify, restore, rescue, members")
+		return fmt.Errorf("want one of verify, restore, rescue, members, settle")
 	}
 	f := flag.NewFlagSet("datastore "+args[0], flag.ContinueOnError)
 	from := f.String("from", "", "the snapshot, or the member's data folder")
@@ -49,8 +49,10 @@ func datastore(ctx context.Context, args []string, out io.Writer) error {
 		result, err = offline.Rescue(ctx, *from, *name, *to, *scratch)
 	case "members":
 		result, err = offline.Members(*from, *scratch)
+	case "settle":
+		err = offline.Settle(*from)
 	default:
-		return fmt.Errorf("unknown work %q: want one of verify, restore, rescue, members", args[0])
+		return fmt.Errorf("unknown work %q: want one of verify, restore, rescue, members, settle", args[0])
 	}
 	if err != nil || result == nil {
 		return err

@@ -103,6 +103,12 @@ func (t Tool) Members(ctx context.Context, data, scratch string) ([]Member, erro
 	return out, nil
 }
 
+// Settle has a member whose log leaves it alone go on without the vote of
+// others. It is the one work that changes the files that it is given.
+func (t Tool) Settle(ctx context.Context, data string) error {
+	return t.run(ctx, nil, "settle", "--from="+data)
+}
+
 func (t Tool) run(ctx context.Context, out any, work string, options ...string) error {
 	cmd := exec.CommandContext(ctx, t.Program, append([]string{"datastore", work}, options...)...)
 	var answer, said bytes.Buffer

@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"mk8s.io/mk/core/cluster"
@@ -15,6 +16,11 @@ import (
 // LetGo does for a member that leaves what it cannot do itself: its object and
 // record go.
 func (n Node) LetGo(ctx context.Context, who Caller, in peer.Leave) error {
+	if who.Member != "" && in.Node == who.Member {
+		if err := recovery.Of(n.Node).SettleWithout(ctx, who.Member); err != nil {
+			n.detail(fmt.Sprintf("the datastore does not go on without %s: %v", who.Member, err))
+		}
+	}
 	if _, err := n.speaker(ctx, who, in); err != nil {
 		return err
 	}

@@ -94,6 +94,9 @@ type Node struct {
 
 	barring *barring
 
+	// Settling is held by who works on the files of the datastore meanwhile.
+	Settling sync.Mutex
+
 	mu        sync.Mutex
 	kube      *kube.Client
 	restarted []string // services that were made to start anew

@@ -190,6 +190,7 @@ type killPoint struct {
 	who, at string // mk, or one of agents; before:N or after:N
 	late    bool   // mk has told the cluster that it is at its end
 	last    bool
+	always  bool // in every run
 }
 
 // String is for people.
@@ -208,15 +209,19 @@ func nth(points []killPoint, i int) (k killPoint) {
 	return k
 }
 
-// some are all points with MK_CHAOS, else a few, each time others.
+// some are all points with MK_CHAOS, else a few, each time others, and those
+// that are always among them.
 func some(points []killPoint, few int) []killPoint {
 	if os.Getenv("MK_CHAOS") != "" || len(points) <= few {
 		return points
 	}
 	stride := len(points) / few
+	begin := int(time.Now().Unix()) % stride
 	var out []killPoint
-	for i := int(time.Now().Unix()) % stride; i < len(points); i += stride {
-		out = append(out, points[i])
+	for i, k := range points {
+		if k.always || i%stride == begin {
+			out = append(out, k)
+		}
 	}
 	return out
 }

@@ -136,14 +136,19 @@ func (p *pair) pointsOf(words ...string) []killPoint {
 			p.t.Fatal(err)
 		}
 		p.t.Logf("mk %s: what %s writes\n%s", words[0], who, data)
-		records := strings.Count(string(data), "\n")
-		for i := range records {
-			late := who == "mk" && i >= records-2
+		records := strings.Split(strings.TrimSpace(string(data)), "\n")
+		if len(data) == 0 {
+			records = nil
+		}
+		for i, r := range records {
+			late := who == "mk" && i >= len(records)-2
 			if who == "mk" {
-				points = append(points, killPoint{leads, fmt.Sprintf("stop:%d", i+1), late, false})
+				// Where one of two has just left the datastore, the other may not have written that down.
+				left := words[0] == "leave" && strings.Contains(r, "record end ")
+				points = append(points, killPoint{who: leads, at: fmt.Sprintf("stop:%d", i+1), late: late, always: left})
 			}
-			points = append(points, killPoint{who, fmt.Sprintf("before:%d", i+1), late, false},
-				killPoint{who, fmt.Sprintf("after:%d", i+1), late, i == records-1})
+			points = append(points, killPoint{who: who, at: fmt.Sprintf("before:%d", i+1), late: late},
+				killPoint{who: who, at: fmt.Sprintf("after:%d", i+1), late: late, last: i == len(records)-1})
 		}
 	}
 	slices.SortStableFunc(points, func(a, b killPoint) int { return strings.Compare(a.who, b.who) })

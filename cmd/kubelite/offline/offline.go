@@ -1,7 +1,8 @@
 // Package offline works on the files of a datastore that does not run: it judges a snapshot by starting it, makes a
-// datastore with a new identity from one, and takes a snapshot out of the files of a member that lost the others.
+// datastore with a new identity from one, takes a snapshot out of the files of a member that lost the others, and has a
+// member that the other one left go on.
 //
-// It guarantees that the files it is given stay as they are: it works on copies, in a scratch folder of the caller's, and
+// It guarantees that the files it is given stay as they are, but for Settle: it works on copies, in a scratch folder of the caller's, and
 // nothing that it starts listens anywhere but on sockets in that folder. It removes no scratch folder.
 package offline
 

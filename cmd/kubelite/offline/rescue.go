@@ -97,50 +97,71 @@ func count(ctx context.Context, e *embed.Etcd) (int64, error) {
 	return resp.Count, nil
 }
 
-// commitAll makes everything in a member's log count as agreed on.
-func commitAll(lg *zap.Logger, data string) error {
+// memberLog is what the files of a member hold of its log.
+type memberLog struct {
+	at       walpb.Snapshot // from where on
+	voters   []uint64       // there
+	metadata []byte         // whose log it is
+	state    raftpb.HardState
+	entries  []raftpb.Entry
+}
+
+func readMember(lg *zap.Logger, data string) (*memberLog, error) {
 	dir := datadir.ToWALDir(data)
 	known, err := wal.ValidSnapshotEntries(lg, dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	newest, err := snap.New(lg, datadir.ToSnapDir(data)).LoadNewestAvailable(known)
 	if err != nil && !errors.Is(err, snap.ErrNoSnapshot) {
-		return err
+		return nil, err
 	}
-	var at walpb.Snapshot
+	l := &memberLog{}
 	if newest != nil {
-		at.Index, at.Term = newest.Metadata.Index, newest.Metadata.Term
+		l.at.Index, l.at.Term, l.voters = newest.Metadata.Index, newest.Metadata.Term, newest.Metadata.ConfState.Voters
 	}
-	state, entries, err := readLog(lg, dir, at)
-	if err != nil || len(entries) == 0 || entries[len(entries)-1].Index <= state.Commit {
+	return l, l.read(lg, dir)
+}
+
+// commitAll makes everything in a member's log count as agreed on.
+func commitAll(lg *zap.Logger, data string) error {
+	l, err := readMember(lg, data)
+	if err != nil {
 		return err
 	}
-	w, err := wal.Open(lg, dir, at)
+	return l.commit(lg, data)
+}
+
+func (l *memberLog) commit(lg *zap.Logger, data string) error {
+	if len(l.entries) == 0 || l.entries[len(l.entries)-1].Index <= l.state.Commit {
+		return nil
+	}
+	w, err := wal.Open(lg, datadir.ToWALDir(data), l.at)
 	if err != nil {
 		return err
 	}
 	if _, _, _, err := w.ReadAll(); err != nil {
 		return errors.Join(err, w.Close())
 	}
-	state.Commit = entries[len(entries)-1].Index
+	state := l.state
+	state.Commit = l.entries[len(l.entries)-1].Index
 	// Saved with a term of its own: a state in which nothing but the commit is new is not synced.
 	return errors.Join(w.Save(state, nil), w.Sync(), w.Close())
 }
 
-// readLog reads a log whose last record a crash may have cut.
-func readLog(lg *zap.Logger, dir string, at walpb.Snapshot) (raftpb.HardState, []raftpb.Entry, error) {
+// read reads a log whose last record a crash may have cut.
+func (l *memberLog) read(lg *zap.Logger, dir string) error {
 	for repaired := false; ; repaired = true {
-		w, err := wal.Open(lg, dir, at)
+		w, err := wal.Open(lg, dir, l.at)
 		if err != nil {
-			return raftpb.HardState{}, nil, err
+			return err
 		}
-		_, state, entries, err := w.ReadAll()
+		l.metadata, l.state, l.entries, err = w.ReadAll()
 		if err == nil {
-			return state, entries, w.Close()
+			return w.Close()
 		}
 		if err = errors.Join(err, w.Close()); repaired || !errors.Is(err, io.ErrUnexpectedEOF) || !wal.Repair(lg, dir) {
-			return raftpb.HardState{}, nil, err
+			return err
 		}
 	}
 }

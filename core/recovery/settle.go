@@ -1,0 +1,63 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"mk8s.io/mk/core/datastore"
+)
+
+const (
+	// electionLimit is far more than a datastore needs that has all its voters.
+	electionLimit = 6 * time.Second
+	settleLimit   = time.Minute
+)
+
+// SettleWithout has this node's datastore go on where it waits for the vote of a
+// member that is gone. Of two voters one may have left before the other had
+// written down that both agreed to that; killed then, it needs a vote that
+// nobody gives any more. The caller knows that gone has left, by itself or by
+// whoever removes it: all that the two ever agreed on is in this one's log. A
+// datastore that has others to ask, or whose log does not say that gone left, is
+// left as it is.
+func (n Node) SettleWithout(ctx context.Context, gone string) error {
+	if n.voter("") != nil {
+		return nil
+	}
+	alone := func() bool {
+		s, err := n.status(ctx)
+		return err == nil && !s.Quorum && !slices.ContainsFunc(s.Voters(), func(m datastore.Member) bool {
+			return m.Name != gone && m.Host() != n.Record.Address
+		})
+	}
+	for begun := time.Now(); ; { // it may be choosing a leader
+		if !alone() {
+			return nil
+		}
+		if time.Since(begun) > electionLimit {
+			break
+		}
+		t := time.NewTimer(time.Second / 2)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+	if !n.Settling.TryLock() {
+		return nil // another request is at it
+	}
+	defer n.Settling.Unlock()
+	n.detail("the datastore goes on without the vote of " + gone)
+	// Whoever asked may go: what was stopped is started.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
+	defer cancel()
+	if err := n.Services().Stop(ctx, "etcd"); err != nil {
+		return errors.Join(err, n.Services().Start(ctx, "etcd"))
+	}
+	err := n.tool().Settle(ctx, n.Root.Path(data))
+	return errors.Join(err, n.Services().Start(ctx, "etcd"))
+}
