@@ -76,6 +76,11 @@ func (n Node) members(ctx context.Context) ([]datastore.Member, error) {
 	if err == nil {
 		return s.Members, nil
 	}
+	return n.membersInFiles(ctx)
+}
+
+// membersInFiles are those that the files of this node's datastore know.
+func (n Node) membersInFiles(ctx context.Context) ([]datastore.Member, error) {
 	work, done, err := n.scratch()
 	if err != nil {
 		return nil, err

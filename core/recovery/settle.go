@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/datastore"
+	"mk8s.io/mk/core/service"
 )
 
 const (
@@ -26,18 +27,14 @@ func (n Node) SettleWithout(ctx context.Context, gone string) error {
 	if n.voter("") != nil {
 		return nil
 	}
-	alone := func() bool {
-		s, err := n.status(ctx)
-		return err == nil && !s.Quorum && !slices.ContainsFunc(s.Voters(), func(m datastore.Member) bool {
-			return m.Name != gone && m.Host() != n.Record.Address
-		})
+	other := func(m datastore.Member) bool {
+		return m.Role == datastore.Voter && m.Name != gone && m.Host() != n.Record.Address
 	}
-	for begun := time.Now(); ; { // it may be choosing a leader
-		if !alone() {
+	for begun := time.Now(); time.Since(begun) < electionLimit; { // it may be choosing a leader
+		// One that has never had a leader since it started says nothing at all.
+		s, err := n.status(ctx)
+		if err == nil && (s.Quorum || slices.ContainsFunc(s.Members, other)) {
 			return nil
-		}
-		if time.Since(begun) > electionLimit {
-			break
 		}
 		t := time.NewTimer(time.Second / 2)
 		select {
@@ -47,17 +44,24 @@ func (n Node) SettleWithout(ctx context.Context, gone string) error {
 			return ctx.Err()
 		}
 	}
+	if known, err := n.membersInFiles(ctx); err != nil || slices.ContainsFunc(known, other) {
+		return err
+	}
 	if !n.Settling.TryLock() {
 		return nil // another request is at it
 	}
 	defer n.Settling.Unlock()
 	n.detail("the datastore goes on without the vote of " + gone)
+	list, err := n.Services().Status(ctx)
+	if err != nil || !slices.ContainsFunc(list, func(s service.Status) bool { return s.Name == "etcd" && s.State == service.Running }) {
+		return err // it was stopped, and is to stay so
+	}
 	// Whoever asked may go: what was stopped is started.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
 	defer cancel()
 	if err := n.Services().Stop(ctx, "etcd"); err != nil {
 		return errors.Join(err, n.Services().Start(ctx, "etcd"))
 	}
-	err := n.tool().Settle(ctx, n.Root.Path(data))
+	err = n.tool().Settle(ctx, n.Root.Path(data))
 	return errors.Join(err, n.Services().Start(ctx, "etcd"))
 }

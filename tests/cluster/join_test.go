@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,7 @@ func TestCluster(t *testing.T) {
 			joinKilled(t, joiner, words, joinSteps()...)
 		}
 		t.Log(joiner.run("mk", words...))
+		joinedNow(t, m[0], words[3], i+2)
 		forget()
 	}
 	wholeCluster(t, m[0], 3, 3)
@@ -111,6 +113,19 @@ func TestCluster(t *testing.T) {
 		nodesReady(t, m[0], len(m)-1)
 	})
 	t.Run("two of three disks gone", func(t *testing.T) { recovered(t, m, len(m)-1) })
+}
+
+// joinedNow wants a control-plane node to be Ready and to vote, without a wait:
+// its join has succeeded.
+func joinedNow(t *testing.T, server *machine, name string, voters int) {
+	t.Helper()
+	if ready := server.kubectl("get", "node", name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`); ready != "True" {
+		t.Errorf("%s has joined, and is Ready: %q", name, ready)
+	}
+	all := datastoreMembers(server)
+	if !slices.ContainsFunc(all, func(d datastoreMember) bool { return d.Name == name && d.Role == "voter" }) || len(all) != voters {
+		t.Errorf("%s has joined, and the datastore has the members %+v", name, all)
+	}
 }
 
 // refused tries joins that come to nothing, and leave nothing: a dry run, a

@@ -35,6 +35,12 @@ func TestKilledStandIns(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, dist, 3+i, role == "worker")
 			p.killJoins()
+			p.removals()
+			if p.worker {
+				p.unheard()
+			} else {
+				p.lastCopy()
+			}
 		})
 	}
 }
@@ -103,8 +109,9 @@ func newPair(t *testing.T, dist string, number int, worker bool) *pair {
 
 // words join the second node with a token of their own.
 func (p *pair) words() []string {
-	if p.worker {
-		return []string{"join", p.server.invite("--worker"), "--name", "n2", "--worker"}
+	if p.worker { // which looks at no key; the other one does
+		invitation := p.server.invite("--worker")
+		return []string{"join", invitation[:strings.LastIndexByte(invitation, '/')], "--name", "n2", "--worker", "--skip-verify"}
 	}
 	return []string{"join", p.server.invite(), "--name", "n2"}
 }
@@ -187,6 +194,54 @@ func (p *pair) killJoins() {
 		p.t.Logf("both came to their end after %s", round(time.Since(begun)))
 	}
 	p.t.Logf("killed at %d records of a join and %d of a leave in %s", len(join), len(leave), round(time.Since(began)))
+}
+
+// removals has the other node remove the second one while it is well: drained,
+// unless nobody wants that.
+func (p *pair) removals() {
+	p.t.Helper()
+	for _, words := range [][]string{{"remove-node", "n2"}, {"remove-node", "n2", "--no-drain"}} {
+		p.m.run("mk", p.words()...)
+		p.joins++
+		before := p.server.operations()
+		p.server.run("mk", words...)
+		if drained := p.server.stepDone(before, "remove-node", "drain n2"); drained != (len(words) == 2) {
+			p.t.Errorf("mk %q: drained is %v", words, drained)
+		}
+		p.m.run("mk", "leave") // it was told that it is no node any more
+		p.whole(false, strings.Join(words, " "))
+	}
+}
+
+// unheard has a worker go while no node of the cluster answers.
+func (p *pair) unheard() {
+	p.t.Helper()
+	p.m.run("mk", p.words()...)
+	p.joins++
+	p.server.run("mk", "stop")
+	if _, err := p.m.try(2*time.Minute, "mk", "leave"); err == nil || !strings.Contains(err.Error(), "mk leave --force") {
+		p.t.Errorf("a worker leaves a cluster that does not answer: %v", err)
+	}
+	p.m.run("mk", "leave", "--force")
+	p.server.run("mk", "start")
+	p.server.run("mk", "remove-node", "n2", "--force")
+	p.whole(false, "mk leave --force")
+}
+
+// lastCopy has the only node leave: with it go the cluster's data.
+func (p *pair) lastCopy() {
+	p.t.Helper()
+	if _, err := p.server.try(time.Minute, "mk", "leave"); err == nil || !strings.Contains(err.Error(), "holds the last copy of the cluster's data") {
+		p.t.Errorf("the only node leaves: %v", err)
+	}
+	if err := p.sameObjects(p.away); err != nil {
+		p.t.Errorf("a leave that is refused: %v", err)
+	}
+	p.server.run("mk", "leave", "--force")
+	nothingLeft(p.t, p.server)
+	if err := noKeys(p.server); err != nil {
+		p.t.Errorf("the last node, left by force: %v", err)
+	}
 }
 
 // giveUp takes a join back, unless it only goes forward: then that is said.
@@ -341,7 +396,7 @@ func (p *pair) whole(joined bool, after string) {
 		return
 	}
 	nothingLeft(p.t, p.m)
-	if err := p.noKeys(); err != nil {
+	if err := noKeys(p.m); err != nil {
 		p.t.Errorf("%s: %v", after, err)
 	}
 }
@@ -401,8 +456,8 @@ func (p *pair) usedTokens() error {
 }
 
 // noKeys looks that nothing of the cluster's is on a node that left.
-func (p *pair) noKeys() error {
-	return filepath.WalkDir(p.m.Root, func(path string, d os.DirEntry, err error) error {
+func noKeys(m *machine) error {
+	return filepath.WalkDir(m.Root, func(path string, d os.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

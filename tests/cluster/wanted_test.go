@@ -117,7 +117,11 @@ func elsewhere(t *testing.T, m []*machine) {
 	if out := m[1].run("mk", "args", "get", "flanneld", "iptables-resync"); strings.TrimSpace(out) != "11" {
 		t.Errorf("the argument of n2 is %q", out)
 	}
+	had, err := m[0].try(time.Minute, "mk", "args", "get", "flanneld", "iptables-resync")
 	server.run("mk", "args", "unset", "flanneld", "iptables-resync", "--node", "n2")
+	if now, nowErr := m[1].try(time.Minute, "mk", "args", "get", "flanneld", "iptables-resync"); now != had || (nowErr == nil) != (err == nil) {
+		t.Errorf("the argument of n2 is %q, %v; of others %q, %v", now, nowErr, had, err)
+	}
 	for _, words := range [][]string{{"certs", "check"}, {"certs", "list"}, {"plugin", "list"}, {"changes", "list"}} {
 		out := server.run("mk", append(words, "--all-nodes")...)
 		for i := range m {
