@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,51 @@ func TestNode(t *testing.T) {
 		m.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=240s")
 		dns(t, m)
 	})
+	t.Run("a snapshot takes it back in time", func(t *testing.T) { backInTime(t, m) })
 	t.Run("a snapshot alone brings it back on an empty machine", func(t *testing.T) { emptyMachine(t, m) })
+}
+
+// backInTime restores the datastore of a node that runs, and then the node on an
+// empty machine, from a snapshot as they are taken every 12 hours: without keys.
+func backInTime(t *testing.T, m *machine) {
+	t.Helper()
+	saved := filepath.Join(passable(t), "saved")
+	m.run("mk", "args", "set", "kubelet", "max-pods=77")
+	m.kubectl("create", "configmap", "kept", "--from-literal=a=1")
+	m.run("mk", "datastore", "snapshot", "save", "--to", saved)
+	m.kubectl("delete", "configmap", "kept")
+	m.kubectl("create", "configmap", "later")
+	authority := certificateOf(m.run("mk", "config"))
+	then := func(how string) {
+		t.Helper()
+		m.kubectl("get", "configmap", "kept")
+		if out, err := m.try(time.Minute, "mk", "kubectl", "get", "configmap", "later"); err == nil {
+			t.Errorf("%s: there is what was made later: %s", how, out)
+		}
+		if out := m.run("mk", "args", "get", "kubelet", "max-pods"); strings.TrimSpace(out) != "77" {
+			t.Errorf("%s: max-pods is %q", how, out)
+		}
+	}
+	if _, err := m.try(time.Minute, "mk", "datastore", "snapshot", "restore", "--yes", "/no/such/file"); err == nil {
+		t.Error("a file that is not there is restored")
+	}
+	m.kubectl("get", "configmap", "later")
+	m.run("mk", "datastore", "snapshot", "restore", "--yes", saved)
+	then("in place")
+	if certificateOf(m.run("mk", "config")) != authority {
+		t.Error("in place, and the authority is another")
+	}
+	if why := snapshotsOf(m); !slices.Contains(why, "restore") {
+		t.Errorf("what was there before is not kept: %q", why)
+	}
+	m.kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=web", "--timeout=240s")
+	dns(t, m)
+	m.run("mk", "reset", "--all", "--yes")
+	m.run("mk", "datastore", "snapshot", "restore", saved)
+	then("on an empty machine")
+	if certificateOf(m.run("mk", "config")) == authority {
+		t.Error("without keys, and the authority is the same")
+	}
 }
 
 // emptyMachine takes everything of a node away but one file, and has the node
