@@ -100,7 +100,7 @@ const (
 )
 
 func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error {
-	if _, gone := errors.AsType[*operation.OutdatedError](n.Outdated()); gone {
+	if outdated(n.Outdated()) {
 		// The cluster goes on without it: nobody is to be told, and what this
 		// node holds is no copy of the data.
 		return r.Step(ctx, wipeStep, n.wipeCluster)
@@ -111,7 +111,9 @@ func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error
 		}
 		return silent(r.Step(ctx, name, do), name)
 	}
-	if err := step("look at the cluster", func(ctx context.Context) error { return n.beforeLeave(ctx, o) }); err != nil {
+	if err := step("look at the cluster", func(ctx context.Context) error { return n.beforeLeave(ctx, o) }); outdated(err) {
+		return r.Step(ctx, wipeStep, n.wipeCluster) // it heard of it meanwhile
+	} else if err != nil {
 		return err
 	}
 	if !o.NoDrain {
@@ -143,6 +145,13 @@ func (n Node) leave(ctx context.Context, r *operation.Run, o LeaveOptions) error
 		return err
 	}
 	return r.Step(ctx, wipeStep, n.wipeCluster)
+}
+
+// outdated reports whether an error says that the cluster goes on without this
+// node.
+func outdated(err error) bool {
+	_, ok := errors.AsType[*operation.OutdatedError](err)
+	return ok
 }
 
 // tolerated leaves out what cannot be done.
@@ -182,11 +191,17 @@ func (n Node) beforeLeave(ctx context.Context, o LeaveOptions) error {
 	var all []*cluster.Member
 	var l leaving
 	err := n.whileSilent(ctx, o.patience(lookLimit), func(ctx context.Context) (err error) {
+		if err := n.Outdated(); err != nil {
+			return err
+		}
 		if all, err = n.Members(ctx); err == nil && n.Record.Role == node.ControlPlane {
 			l.Members, err = n.DatastoreMembers(ctx)
 		}
 		return err
 	})
+	if outdated(err) {
+		return err
+	}
 	if err != nil {
 		return &plugin.Error{Reason: plugin.Unavailable, Message: "the cluster cannot be asked: " + err.Error(),
 			Next: "mk leave --force goes without telling it; then on another node: mk remove-node " + n.Record.Name + " --force"}

@@ -59,9 +59,8 @@ func (n Node) SettleWithout(ctx context.Context, gone string) error {
 	// Whoever asked may go: what was stopped is started.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
 	defer cancel()
-	if err := n.Services().Stop(ctx, "etcd"); err != nil {
-		return errors.Join(err, n.Services().Start(ctx, "etcd"))
+	if err = n.Services().Stop(ctx, "etcd"); err == nil {
+		err = n.tool().Settle(ctx, n.Root.Path(data))
 	}
-	err = n.tool().Settle(ctx, n.Root.Path(data))
 	return errors.Join(err, n.Services().Start(ctx, "etcd"))
 }
