@@ -222,7 +222,7 @@ func (p *pair) unheard() {
 	if _, err := p.m.try(2*time.Minute, "mk", "leave"); err == nil || !strings.Contains(err.Error(), "mk leave --force") {
 		p.t.Errorf("a worker leaves a cluster that does not answer: %v", err)
 	}
-	p.m.run("mk", "leave", "--force")
+	p.m.run("mk", "leave", "--force", "--yes")
 	p.server.run("mk", "start")
 	p.server.run("mk", "remove-node", "n2", "--force")
 	p.whole(false, "mk leave --force")
@@ -237,7 +237,7 @@ func (p *pair) lastCopy() {
 	if err := p.sameObjects(p.away); err != nil {
 		p.t.Errorf("a leave that is refused: %v", err)
 	}
-	p.server.run("mk", "leave", "--force")
+	p.server.run("mk", "leave", "--force", "--yes")
 	nothingLeft(p.t, p.server)
 	if err := noKeys(p.server); err != nil {
 		p.t.Errorf("the last node, left by force: %v", err)
