@@ -128,7 +128,7 @@ test-api: kubelite ## the tests of core/kube and core/datastore against a real A
 
 
 BENCH = go build -buildvcs=false -o $(OUT)/testbin/bench ./tests/bench && $(OUT)/testbin/bench
-bench: build testtools ## measure mk beside what can be had without it, and print a table (root, about 25 minutes)
+bench: build testtools ## measure mk beside what can be had without it, and print a table (root, about 10 minutes)
 	@$(BENCH)
 
 bench-smoke: build testtools ## the same, briefly: it fails where a row cannot be measured or is far from its aim (root)
