@@ -99,7 +99,7 @@ func (s *apiServer) serve(ctx context.Context) error {
 	return prepared.Run(ctx)
 }
 
-// startCheck is a check of /readyz that fails until a component of this process has taken its options and works: one that
+// startCheck is a check of /readyz that fails until a component of this process has taken its options: one that
 // does not start ends the process again and again, and in between nobody must take the control plane for ready.
 type startCheck struct {
 	component string

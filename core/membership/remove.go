@@ -40,10 +40,9 @@ func (n Node) RemoveNode(ctx context.Context, o RemoveOptions) error {
 }
 
 func (n Node) removeNode(ctx context.Context, r *operation.Run, o RemoveOptions) error {
-	if len(r.Record.Steps) > 0 { // its member may be gone, of two
-		if err := recovery.Of(n.Node).SettleWithout(ctx, o.Name); err != nil {
-			n.detail(fmt.Sprintf("the datastore does not go on without %s: %v", o.Name, err))
-		}
+	// Its member may be gone, of two, from when it left or was removed before.
+	if err := recovery.Of(n.Node).SettleWithout(ctx, o.Name); err != nil {
+		n.detail(fmt.Sprintf("the datastore does not go on without %s: %v", o.Name, err))
 	}
 	store, err := n.Store()
 	if err != nil {

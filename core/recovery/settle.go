@@ -24,9 +24,10 @@ const (
 // datastore that has others to ask, or whose log does not say that gone left, is
 // left as it is.
 func (n Node) SettleWithout(ctx context.Context, gone string) error {
-	if n.voter("") != nil {
-		return nil
+	if n.voter("") != nil || !n.Settling.TryLock() {
+		return nil // it has no datastore, or another request is at it
 	}
+	defer n.Settling.Unlock()
 	other := func(m datastore.Member) bool {
 		return m.Role == datastore.Voter && m.Name != gone && m.Host() != n.Record.Address
 	}
@@ -47,10 +48,6 @@ func (n Node) SettleWithout(ctx context.Context, gone string) error {
 	if known, err := n.membersInFiles(ctx); err != nil || slices.ContainsFunc(known, other) {
 		return err
 	}
-	if !n.Settling.TryLock() {
-		return nil // another request is at it
-	}
-	defer n.Settling.Unlock()
 	n.detail("the datastore goes on without the vote of " + gone)
 	list, err := n.Services().Status(ctx)
 	if err != nil || !slices.ContainsFunc(list, func(s service.Status) bool { return s.Name == "etcd" && s.State == service.Running }) {
@@ -61,6 +58,10 @@ func (n Node) SettleWithout(ctx context.Context, gone string) error {
 	defer cancel()
 	if err = n.Services().Stop(ctx, "etcd"); err == nil {
 		err = n.tool().Settle(ctx, n.Root.Path(data))
+	}
+	if err != nil { // it starts, and waits as before: nobody waits for it
+		ctx, cancel = context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
 	}
 	return errors.Join(err, n.Services().Start(ctx, "etcd"))
 }

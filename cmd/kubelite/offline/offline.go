@@ -2,8 +2,8 @@
 // datastore with a new identity from one, takes a snapshot out of the files of a member that lost the others, and has a
 // member that the other one left go on.
 //
-// It guarantees that the files it is given stay as they are, but for Settle: it works on copies, in a scratch folder of the caller's, and
-// nothing that it starts listens anywhere but on sockets in that folder. It removes no scratch folder.
+// It guarantees that the files it is given stay as they are, but for Settle: it works on copies, in a scratch folder of
+// the caller's, and nothing that it starts listens anywhere but on sockets in that folder. It removes no scratch folder.
 package offline
 
 import (

@@ -53,8 +53,22 @@ func put(t *testing.T, e *embed.Etcd, keys int) {
 	}
 }
 
-// appendUnheard writes an entry into the log of which the member has not heard that the others have it.
+// appendUnheard writes a key into the log of a member.
 func appendUnheard(t *testing.T, data, key string) {
+	t.Helper()
+	r := etcdserverpb.InternalRaftRequest{
+		Header: &etcdserverpb.RequestHeader{ID: 1 << 60},
+		Put:    &etcdserverpb.PutRequest{Key: []byte(key), Value: []byte("acknowledged elsewhere")},
+	}
+	body, err := r.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendEntry(t, data, raftpb.EntryNormal, body)
+}
+
+// appendEntry writes an entry into the log of which the member has not heard that the others have it.
+func appendEntry(t *testing.T, data string, kind raftpb.EntryType, body []byte) {
 	t.Helper()
 	lg, err := quiet()
 	if err != nil {
@@ -68,16 +82,8 @@ func appendUnheard(t *testing.T, data, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := etcdserverpb.InternalRaftRequest{
-		Header: &etcdserverpb.RequestHeader{ID: 1 << 60},
-		Put:    &etcdserverpb.PutRequest{Key: []byte(key), Value: []byte("acknowledged elsewhere")},
-	}
-	body, err := r.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
 	last := entries[len(entries)-1]
-	if err := w.Save(state, []raftpb.Entry{{Type: raftpb.EntryNormal, Term: last.Term, Index: last.Index + 1, Data: body}}); err != nil {
+	if err := w.Save(state, []raftpb.Entry{{Type: kind, Term: last.Term, Index: last.Index + 1, Data: body}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

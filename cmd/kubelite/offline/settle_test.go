@@ -15,8 +15,6 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/storage/datadir"
-	"go.etcd.io/etcd/server/v3/storage/wal"
-	"go.etcd.io/etcd/server/v3/storage/wal/walpb"
 	"go.etcd.io/raft/v3/raftpb"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -79,33 +77,15 @@ func logOf(t *testing.T, data string) string {
 	return fmt.Sprintf("%x", sha256.Sum256(text))
 }
 
-// appendLeave writes into a log that a member goes, of which nobody has heard that both know it.
+// appendLeave writes into a log that a member goes.
 func appendLeave(t *testing.T, data string, id uint64) {
 	t.Helper()
-	lg, err := quiet()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := wal.Open(lg, datadir.ToWALDir(data), walpb.Snapshot{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, state, entries, err := w.ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
 	change := raftpb.ConfChange{ID: 1 << 60, Type: raftpb.ConfChangeRemoveNode, NodeID: id}
 	body, err := change.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := entries[len(entries)-1]
-	if err := w.Save(state, []raftpb.Entry{{Type: raftpb.EntryConfChange, Term: last.Term, Index: last.Index + 1, Data: body}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	appendEntry(t, data, raftpb.EntryConfChange, body)
 }
 
 // Of two members one has left and is gone; the other was killed before it had written down that both agreed.
