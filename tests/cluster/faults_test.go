@@ -270,9 +270,9 @@ func losePlugin(t *testing.T, m *machine) func() {
 	}
 }
 
-// dead puts over a folder a file system that never answers: nobody reads what
-// the kernel asks.
-func dead(t *testing.T, dir string) (revive func()) {
+// dead puts over a folder of the machine a file system that never answers:
+// nobody reads what the kernel asks.
+func dead(t *testing.T, m *machine, dir string) (revive func()) {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -283,11 +283,12 @@ func dead(t *testing.T, dir string) (revive func()) {
 		t.Fatalf("open /dev/fuse: %v", err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)
-	if err := unix.Mount("dead", dir, "fuse", 0, options); err != nil {
+	if err := m.Inside(func() error { return unix.Mount("dead", dir, "fuse", 0, options) }); err != nil {
 		t.Fatalf("mount over %s: %v", dir, err)
 	}
 	return func() {
-		if err := errors.Join(unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH), unix.Close(fd)); err != nil {
+		unmount := func() error { return unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH) }
+		if err := errors.Join(m.Inside(unmount), unix.Close(fd)); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	}
@@ -296,7 +297,7 @@ func dead(t *testing.T, dir string) (revive func()) {
 func deadParts(t *testing.T, m *machine) func() {
 	var all []func()
 	for _, dir := range []string{"certs", "plugins", "var/journal", "var/log", "args", "credentials"} {
-		all = append(all, dead(t, filepath.Join(m.Root, dir)))
+		all = append(all, dead(t, m, filepath.Join(m.Root, dir)))
 	}
 	return func() {
 		for _, revive := range all {
@@ -305,7 +306,7 @@ func deadParts(t *testing.T, m *machine) func() {
 	}
 }
 
-func deadRoot(t *testing.T, m *machine) func() { return dead(t, m.Root) }
+func deadRoot(t *testing.T, m *machine) func() { return dead(t, m, m.Root) }
 
 // hopelessWaits has waits end with the failing service, its last error and the
 // next command: late where the node may yet become ready, early where not.

@@ -37,7 +37,7 @@ func etcdOf(t *testing.T, m *machine) *clientv3.Client {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"https://" + m.Address + ":12379"}, TLS: credentials, DialTimeout: 5 * time.Second,
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return dialInside(ctx, m.Machine.Name, "tcp", address)
+			return m.dial(ctx, "tcp", address)
 		})},
 	})
 	if err != nil {

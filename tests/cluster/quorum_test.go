@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +20,6 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -146,7 +144,7 @@ func newHistory(t *testing.T, members []*machine) *history {
 		// so after 7 s only: who wants to wait less gives a try up before.
 		config.QPS, config.Burst, config.Timeout = 1000, 1000, 2*time.Second
 		config.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dialInside(ctx, m.Machine.Name, network, address)
+			return m.dial(ctx, network, address)
 		}
 		client, err := kubernetes.NewForConfig(config)
 		if err != nil {
@@ -170,28 +168,12 @@ func value(i int, v string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: register(i)}, Data: map[string]string{"value": v}}
 }
 
-// dialInside dials from within a network namespace. A socket stays in the one
-// that it was made in.
-func dialInside(ctx context.Context, namespace, network, address string) (net.Conn, error) {
-	runtime.LockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, err
-	}
-	defer home.Close() //nolint:errcheck // only read
-	inside, err := os.Open("/run/netns/" + namespace)
-	if err != nil {
-		return nil, err
-	}
-	defer inside.Close() //nolint:errcheck // only read
-	if err := unix.Setns(int(inside.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, err
-	}
-	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, address)
-	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		return nil, back // the thread stays locked, and ends with its goroutine
-	}
-	runtime.UnlockOSThread()
+// dial dials from inside the machine.
+func (m *machine) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = m.Inside(func() (err error) {
+		conn, err = (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, address)
+		return err
+	})
 	return conn, err
 }
 

@@ -12,14 +12,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // patience is how long one question to a node may take.
@@ -112,30 +109,16 @@ func serveImage(t *testing.T, m *machine, address, archive string, asked *atomic
 	t.Cleanup(func() { _ = server.Close() })
 }
 
-// listen listens on the machine: a socket stays in the network of the thread
-// that made it.
+// listen listens on the machine.
 func (m *machine) listen(address string) net.Listener {
 	m.t.Helper()
-	type made struct {
-		l   net.Listener
-		err error
+	var l net.Listener
+	err := m.Inside(func() (err error) {
+		l, err = new(net.ListenConfig).Listen(m.t.Context(), "tcp", address)
+		return err
+	})
+	if err != nil {
+		m.t.Fatal(err)
 	}
-	out := make(chan made)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		var l net.Listener
-		ns, err := os.Open("/run/netns/" + m.Name)
-		if err == nil {
-			err = errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close()) //nolint:gosec // a descriptor
-		}
-		if err == nil {
-			l, err = new(net.ListenConfig).Listen(m.t.Context(), "tcp", address)
-		}
-		out <- made{l, err}
-	}()
-	got := <-out
-	if got.err != nil {
-		m.t.Fatal(got.err)
-	}
-	return got.l
+	return l
 }

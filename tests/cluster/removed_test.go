@@ -56,7 +56,7 @@ func keep(t *testing.T, m *machine) *kept {
 		k.clients[pair] = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{p}, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-				return dialInside(ctx, m.Machine.Name, network, address)
+				return m.dial(ctx, network, address)
 			},
 		}}
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -15,30 +14,19 @@ import (
 	"time"
 )
 
-// named lets this machine, and with it every machine of the test, know a server
-// by a name. The names of before stay.
-func named(t *testing.T, server *machine) (name string, forget func()) {
-	t.Helper()
+// knows lets the machine know another one by a name. The names of before stay.
+func (m *machine) knows(server *machine) (name string, forget func()) {
+	m.t.Helper()
 	before, err := os.ReadFile("/etc/hosts")
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	hosts := filepath.Join(passable(t), "hosts")
+	hosts := filepath.Join(passable(m.t), "hosts")
 	if err := os.WriteFile(hosts, append(before, "\n"+server.Address+" first.example\n"...), 0o644); err != nil { //nolint:gosec // host names
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	server.host("mount", "--bind", hosts, "/etc/hosts")
-	mounted := true
-	forget = func() {
-		if mounted {
-			mounted = false
-			if out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "umount", "/etc/hosts").CombinedOutput(); err != nil {
-				t.Errorf("umount /etc/hosts: %v\n%s", err, out)
-			}
-		}
-	}
-	t.Cleanup(forget)
-	return "first.example", forget
+	m.run("mount", "--bind", hosts, "/etc/hosts")
+	return "first.example", func() { m.run("umount", "/etc/hosts") }
 }
 
 // startAnd begins a command, has do done when a step of it is over, and waits

@@ -1,6 +1,7 @@
 // Package machine makes what a node takes for a machine of its own: a network
-// namespace with one uplink, in which programs run with their own root folder.
-// The tests with real Kubernetes and the benchmarks start their nodes in it.
+// namespace with one uplink and a mount namespace, in which programs run with
+// their own root folder. The tests with real Kubernetes and the benchmarks
+// start their nodes in it.
 //
 // Guaranteed: nothing outside the namespaces, the machine's and its router's,
 // but their names below /run/netns; what an earlier run, killed on its way, has
@@ -30,6 +31,8 @@ type Machine struct {
 	Out     string // where mk's programs are
 	Program string // mk; empty for the one in Out
 	Address string
+
+	mounts *os.File // its mount namespace, which this process keeps
 }
 
 // New makes the machine of that number, from 1 to 254; a number is in use once
@@ -46,7 +49,11 @@ func New(ctx context.Context, out, dir string, number int, route bool) (*Machine
 		Out: out, Root: filepath.Join(dir, "mk"), Name: fmt.Sprintf("%s-%d", unique("mkt"), number),
 		Address: fmt.Sprintf("10.77.%d.2", number),
 	}
-	if err := m.connect(ctx, number, route); err != nil {
+	err := m.ownMounts()
+	if err == nil {
+		err = m.connect(ctx, number, route)
+	}
+	if err != nil {
 		return nil, errors.Join(err, m.Close(ctx))
 	}
 	return m, nil
@@ -91,6 +98,9 @@ func (m *Machine) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	var errs []error
+	if m.mounts != nil {
+		errs = append(errs, m.mounts.Close())
+	}
 	for _, name := range []string{m.Name, m.router()} {
 		if _, err := os.Lstat("/run/netns/" + name); err == nil {
 			errs = append(errs, Host(ctx, "ip", "netns", "del", name))
@@ -142,7 +152,8 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 			name = m.Program
 		}
 	}
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + m.Name, name}, args...)...)
+	enter := []string{"--net=" + m.network(), fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), m.mounts.Fd()), name}
+	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 	cmd.Env = append(os.Environ(), "MK_ROOT="+m.Root, "KUBECONFIG="+filepath.Join(m.Root, "credentials/client.config"))
 	return cmd
 }

@@ -48,12 +48,9 @@ func (n *Network) Machine(ctx context.Context, out, dir string, host int) (*Mach
 		return nil, fmt.Errorf("the programs are needed: make build (%w)", err)
 	}
 	m := &Machine{Out: out, Root: filepath.Join(dir, "mk"), Name: fmt.Sprintf("%s-%d", n.Name, host), Address: fmt.Sprintf("%s%d", n.prefix, host)}
-	if err := Host(ctx, "ip", "netns", "add", m.Name); err != nil {
-		return nil, err
-	}
+	err := errors.Join(m.ownMounts(), Host(ctx, "ip", "netns", "add", m.Name))
 	port := fmt.Sprintf("port%d", host)
-	err := n.ip(ctx, "link add "+port+" type veth peer name eth0 netns "+m.Name)
-	for _, words := range []string{"link set " + port + " master sw0", "link set " + port + " up"} {
+	for _, words := range []string{"link add " + port + " type veth peer name eth0 netns " + m.Name, "link set " + port + " master sw0", "link set " + port + " up"} {
 		if err == nil {
 			err = n.ip(ctx, words)
 		}
