@@ -158,7 +158,7 @@ func (s *session) unchecked(verb string) (operation.Options, error) {
 	}
 	return operation.Options{
 		Root: s.global.root, Executable: exe, Version: version.Version, Built: version.BuiltAt(), Verb: verb,
-		Command: s.args, User: userName(), Env: s.env, Progress: s.newProgress(), Now: time.Now, Log: log,
+		Command: s.args, User: userName(), Env: s.env, Progress: s.newProgress(), Now: clock(s.global.root), Log: log,
 		Patience: s.patience, Dead: s.dead, Step: crashStep(s.env, s.global.root),
 		Stands:  func(number int) { s.stands.Store(int64(number)) },
 		Waiting: func(o lock.Owner) { s.note("waiting for %s", o.Describe(time.Now())) },

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mk8s.io/mk/core/peer"
 )
 
 func TestLimitIsPerAddressAndComesBack(t *testing.T) {
@@ -126,5 +128,15 @@ func TestJoinersAreServedInTurn(t *testing.T) {
 	wg.Wait()
 	if most != atOnce || len(q.turns) != 0 || len(q.waiting) != 0 {
 		t.Errorf("%d at once; %d and %d are left", most, len(q.turns), len(q.waiting))
+	}
+}
+
+// Nothing is asked of the strategy before its request was read.
+func TestALargeRequestOfTheStrategy(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	(&server{}).strategy(w, httptest.NewRequest(http.MethodPost, peer.StrategyPath+"/x", strings.NewReader(strings.Repeat("x", maxBody+1))))
+	if w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(w.Body.String(), "the request is too large") {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

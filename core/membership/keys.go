@@ -321,7 +321,7 @@ func (j *join) undo(ctx context.Context) error {
 		}
 	}
 	if j.n.Record != nil {
-		errs = append(errs, j.n.StopServices(ctx), j.n.ClearRemains(ctx))
+		errs = append(errs, j.n.StopServices(ctx), j.n.ClearMachine(ctx))
 	}
 	errs = append(errs, j.dropArgs(), j.dropPlugins())
 	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))

@@ -312,7 +312,7 @@ func (n Node) wipeCluster(ctx context.Context) error {
 	if err := n.StopServices(ctx); err != nil {
 		return err
 	}
-	if err := n.ClearRemains(ctx); err != nil {
+	if err := n.ClearMachine(ctx); err != nil {
 		return err
 	}
 	errs := []error{

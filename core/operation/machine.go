@@ -9,13 +9,18 @@ import (
 	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/remains"
 )
 
 // prepareMachine makes what services need outside the root folder: the folder
-// for sockets, cgroups where no systemd makes them, and forwarding.
+// for sockets, cgroups where no systemd makes them, and forwarding. What the
+// kernel's settings were is noted first.
 func prepareMachine(root *node.Root, m defaults.Machine) error {
 	if err := os.MkdirAll(root.RunDir(), 0o711); err != nil { //nolint:gosec // plugins pass through to their own
 		return fmt.Errorf("make the folder for sockets: %w", err)
+	}
+	if err := remains.NewKernel(root).Note(); err != nil {
+		return err
 	}
 	if err := forwarding(); err != nil {
 		return err
@@ -40,6 +45,9 @@ func machineLines(root *node.Root, m defaults.Machine) []change.Line {
 	missing(root.RunDir())
 	if !forwards() {
 		out = append(out, change.Line{Verb: "set kernel setting", Target: "net.ipv4.ip_forward", Effect: "replace", Why: "packets of pods pass"})
+	}
+	if _, err := root.Lstat(remains.KernelFile); err != nil {
+		out = append(out, change.Line{Verb: "write file", Target: remains.KernelFile, Effect: "create", Why: "what the kernel's settings are", Paths: []string{remains.KernelFile}})
 	}
 	if !m.Systemd && !m.CgroupV1 {
 		missing(filepath.Join(cgroupRoot, root.CgroupRoot()))

@@ -272,6 +272,9 @@ func (n *Node) PlanReset(ctx context.Context) (*Plan, error) {
 	for _, name := range names {
 		p.add("remove path", name, "remove", "", name, name+"/**")
 	}
+	for _, k := range n.kernel().Changed() {
+		p.add("set kernel setting", strings.ReplaceAll(k.Name, "/", "."), "replace", "as before: "+k.Value)
+	}
 	for _, name := range append(kubeletLeaves(), n.Root.RunDir()) {
 		if _, err := os.Lstat(name); err == nil {
 			p.add("remove path", name, "", "")

@@ -18,9 +18,9 @@ type ResetOptions struct {
 // Reset stops the node and removes everything that it made: afterwards the
 // folder is like before the first start. It does not resume what is open.
 func (n *Node) Reset(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
 	if n.Record != nil {
-		ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-		defer cancel()
 		if err := n.StopServices(ctx); err != nil {
 			return err
 		}
@@ -29,9 +29,9 @@ func (n *Node) Reset(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := n.ClearRemains(ctx); err != nil {
-			return err
-		}
+	}
+	if err := n.ClearMachine(ctx); err != nil {
+		return err
 	}
 	names, err := n.resetNames()
 	if err != nil {
@@ -51,11 +51,12 @@ func (n *Node) Reset(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// kubeletLeaves are what the kubelet makes wherever its root folder is. Only
-// what is empty goes: another node's or somebody else's stays.
+// kubeletLeaves are what the kubelet and the CNI library make wherever the
+// node's folder is. Only what is empty goes: another node's or somebody else's
+// stays.
 func kubeletLeaves() []string {
 	return []string{
 		"/var/lib/kubelet/device-plugins/kubelet.sock", "/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
-		"/var/log/containers", "/var/log/pods",
+		"/var/log/containers", "/var/log/pods", "/var/lib/cni/results", "/var/lib/cni",
 	}
 }

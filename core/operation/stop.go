@@ -194,6 +194,17 @@ func (n *Node) ClearRemains(ctx context.Context) error {
 	})
 }
 
+// ClearMachine takes from the machine what the node made outside its folder.
+// The services do not run.
+func (n *Node) ClearMachine(ctx context.Context) error {
+	if err := n.ClearRemains(ctx); err != nil {
+		return err
+	}
+	return errors.Join(remains.NewElsewhere(n.Root).Remove(), n.kernel().Restore())
+}
+
+func (n *Node) kernel() remains.Kernel { return remains.NewKernel(n.Root, defaults.Bridge) }
+
 // Restart restarts services; without names all of them. A node that was
 // stopped stays so: the error is ErrStopped. It returns when they
 // were started: AwaitWell waits until the node works with them.

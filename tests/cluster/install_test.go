@@ -34,6 +34,7 @@ func TestInstallOffline(t *testing.T) {
 	mk := filepath.Join(prefix, "bin/mk")
 	m.Program = mk
 
+	before := m.asNew()
 	began := time.Now()
 	m.run("mk", "start", "--name", "offline")
 	if took := time.Since(began); took > time.Minute {
@@ -42,6 +43,7 @@ func TestInstallOffline(t *testing.T) {
 	m.run("mk", "enable", "dns")
 	m.run("mk", "uninstall", "--yes")
 	nothingLeft(t, m)
+	likeBefore(t, m, before)
 	for _, gone := range []string{m.Root, mk, filepath.Join(prefix, "share/bash-completion/completions/mk")} {
 		if _, err := os.Lstat(gone); err == nil {
 			t.Errorf("%s is left", gone)

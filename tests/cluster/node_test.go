@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"filippo.io/age"
+
+	tests "mk8s.io/mk/tests/machine"
 )
 
 const workload = `
@@ -242,11 +244,7 @@ func nothingLeft(t *testing.T, m *machine) {
 			t.Errorf("process %s is left: %s", e.Name(), strings.ReplaceAll(string(cmdline), "\x00", " "))
 		}
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
+	for line := range strings.Lines(m.run("cat", "/proc/self/mountinfo")) {
 		if strings.Contains(line, m.Root) || strings.Contains(line, "/run/mk/"+m.ID()) {
 			t.Errorf("mount is left: %s", line)
 		}
@@ -260,5 +258,32 @@ func nothingLeft(t *testing.T, m *machine) {
 	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/mk/" + m.ID())
 	for _, c := range cgroups {
 		t.Errorf("cgroup is left: %s", c)
+	}
+}
+
+// asNew is what the machine is like, on which no packets pass yet.
+func (m *machine) asNew() tests.State {
+	m.t.Helper()
+	err := m.AsNew(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m.look()
+}
+
+func (m *machine) look() tests.State {
+	m.t.Helper()
+	state, err := m.Look(m.t.Context(), "/etc", "/opt", "/run", "/usr/local", "/var/lib", "/var/log")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return state
+}
+
+// likeBefore compares the machine with what it was like.
+func likeBefore(t *testing.T, m *machine, before tests.State) {
+	t.Helper()
+	for _, change := range m.look().Since(before) {
+		t.Errorf("the machine is not like before: %s", change)
 	}
 }

@@ -19,6 +19,7 @@ import (
 // new: nothing is left, and the same files are made again.
 func TestUp(t *testing.T) {
 	m := newMachine(t, 10, true)
+	before := m.asNew()
 	up := func() {
 		t.Helper()
 		out, err := m.try(3*time.Minute, "make", "-C", "../..", "up")
@@ -45,6 +46,7 @@ func TestUp(t *testing.T) {
 	fresh := twice()
 	m.run("mk", "reset", "--all", "--yes")
 	nothingLeft(t, m)
+	likeBefore(t, m, before)
 	if left := made(t, m.Root); len(left) > 1 { // the folder itself
 		t.Errorf("after the reset there are %q", left)
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,8 @@ type node struct {
 	m    *Machine
 	root string
 	net  string
+
+	machine *machine.Machine // whose network it has
 }
 
 const pod = `
@@ -39,6 +42,10 @@ spec:
 // whole machine killed, and all of it is taken away again.
 func TestNodeUnderSystemd(t *testing.T) {
 	n := newNode(t)
+	if err := n.machine.AsNew(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := n.look()
 	n.run("/root/archive/install")
 	n.run("mk", "settings", "set", "proxy.https", "http://u:hush-hush@192.0.2.1:3128")
 	n.run("mk", "start", "--name", "node-s")
@@ -82,6 +89,9 @@ func TestNodeUnderSystemd(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		}
+		for _, change := range n.look().Since(before) {
+			t.Errorf("the machine is not like before: %s", change)
+		}
 	})
 }
 
@@ -113,7 +123,7 @@ func newNode(t *testing.T) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.net = net.Name
+	n.net, n.machine = net.Name, net
 	n.m = boot(t, root, n.net)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -255,6 +265,21 @@ func killed(t *testing.T, n *node) {
 	if got := n.run("mk", "kubectl", "get", "pod", "client", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "0" {
 		t.Errorf("the pod was restarted %s times", got)
 	}
+}
+
+// look is what the machine is like. What systemd itself writes is no change.
+func (n *node) look() machine.State {
+	n.t.Helper()
+	var folders []string
+	for _, dir := range []string{"etc", "opt", "usr/local", "var/lib"} {
+		folders = append(folders, filepath.Join(n.root, dir))
+	}
+	state, err := n.machine.Look(n.t.Context(), folders...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	maps.DeleteFunc(state, func(k, _ string) bool { return strings.HasPrefix(k, filepath.Join(n.root, "var/lib/systemd")) })
+	return state
 }
 
 // nothingLeft looks for processes, units, mounts, interfaces and cgroups.
