@@ -35,7 +35,7 @@ GO_BUILD := GOGC=400 go
 # What a long build is at. Lines that are not a package's name, errors among them, stay.
 progress = 2>&1 | awk '/^go: downloading /{next} /^[[:alnum:]_.~\/-]+$$/{if (++n % 100 == 0) {print "$(1): " n " packages compiled"; fflush()}; next} {print; fflush()}' >&2
 
-DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3 python3-yaml python3-grpcio python3-protobuf python3-cryptography curl procps debootstrap
+DEBS := gcc libc6-dev libseccomp-dev pkg-config make git iptables nftables conntrack ipset ethtool socat iproute2 mount util-linux openssl python3 python3-yaml python3-grpcio python3-protobuf python3-cryptography curl procps debootstrap
 deps: ## install the Debian packages that are missing
 	@missing=$$(for p in $(DEBS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \

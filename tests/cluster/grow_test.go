@@ -52,11 +52,11 @@ func inTheWay(t *testing.T, server, m *machine, words []string) {
 
 	small := filepath.Join(passable(t), "disk")
 	m.host("mkdir", small)
-	m.host("mount", "-t", "tmpfs", "-o", "size=64m", "mk-test", small)
-	defer m.host("umount", small)
+	m.run("mount", "-t", "tmpfs", "-o", "size=64m", "mk-test", small)
+	defer m.run("umount", small)
 	refuses("a node needs 2048", append([]string{"--root", filepath.Join(small, "mk")}, words...)...)
-	if _, err := os.Lstat(filepath.Join(small, "mk")); err == nil {
-		t.Error("a join onto a full disk leaves a folder")
+	if left := m.run("ls", "-A", small); left != "" {
+		t.Errorf("a join onto a full disk leaves %s", left)
 	}
 
 	short := server.invite("--token-ttl", "1")
@@ -70,6 +70,65 @@ func inTheWay(t *testing.T, server, m *machine, words []string) {
 	server.run("mk", "token", "revoke", server.goodTokens()[0].ID)
 	refuses("was revoked", "join", revoked)
 	refuses("was the string cut off?", "join", words[1][:len(words[1])-10])
+}
+
+// diskFills has the joiner's disk fill up in the middle of a join: that is what
+// it says, and nothing is half done on either side.
+func diskFills(t *testing.T, server, m *machine, words []string) {
+	t.Helper()
+	known := func() string {
+		return fmt.Sprint(strings.Fields(server.kubectl("get", "nodes", "-o", "name")), len(heardMembers(server)))
+	}
+	before := known()
+	small := filepath.Join(passable(t), "disk")
+	m.host("mkdir", small)
+	m.run("mount", "-t", "tmpfs", "-o", "size=2200m", "mk-test", small)
+	defer m.run("umount", small)
+	const fill = `until grep -qs '"name": "take over the cluster.s keys"' "$1"/mk/var/journal/*/operation.json; do sleep 0.01; done
+exec fallocate -l "$(df --output=avail -B1 "$1" | tail -1)" "$1/full"`
+	full := make(chan error, 1)
+	go func() {
+		_, err := m.try(2*time.Minute, "sh", "-c", fill, "sh", small)
+		full <- err
+	}()
+	a := m.answer(append([]string{"--root", filepath.Join(small, "mk")}, words...)...)
+	t.Logf("a disk that fills up: %s", a)
+	if err := <-full; err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"no space left on device", "the token is not spent"} {
+		if !strings.Contains(a.errs, want) || a.code == 0 {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if now := known(); now != before {
+		t.Errorf("nodes, and members of the datastore, were %s, and are %s", before, now)
+	}
+	nothingLeft(t, m)
+}
+
+// firewalled has every node, the last of which is a worker, let through what mk
+// says it needs, and nothing else to its ports, until open is called.
+func firewalled(t *testing.T, m []*machine) (open func()) {
+	t.Helper()
+	for _, x := range m {
+		x.run("sh", "-c", `"$1" node ports -o nft | nft -f -`, "sh", filepath.Join(x.Out, "bin/mk"))
+	}
+	datastore := m[0].Address + ":2380"
+	for _, x := range []*machine{m[1], m[len(m)-1]} {
+		conn, err := x.dial(t.Context(), "tcp", datastore)
+		if allowed := x == m[1]; (err == nil) != allowed {
+			t.Errorf("%s reaches the datastore: %v, want %v", x.Name, err, allowed)
+		}
+		if err == nil {
+			_ = conn.Close()
+		}
+	}
+	return func() {
+		for _, x := range m {
+			x.run("nft", "delete", "table", "inet", "mk")
+		}
+	}
 }
 
 // listedToken is a token of mk token list.

@@ -57,10 +57,12 @@ func TestCluster(t *testing.T) {
 		if i == 0 {
 			// All of it through a host name.
 			var server string
-			server, forget = named(t, m[0])
+			server, forget = joiner.knows(m[0])
 			words[1] = server + words[1][strings.IndexByte(words[1], ':'):]
 			refused(t, joiner, words)
+			hourOff(t, joiner, words)
 			inTheWay(t, m[0], joiner, words)
+			diskFills(t, m[0], joiner, words)
 			joinHangs(t, m[0], joiner, words)
 		} else {
 			joinKilled(t, joiner, words, joinSteps()...)
@@ -94,9 +96,11 @@ func TestCluster(t *testing.T) {
 	for _, x := range m[3:] {
 		workersOwn(t, x)
 	}
+	open := firewalled(t, m)
 	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
 	t.Run("what the cluster wants", func(t *testing.T) { wanted(t, m) })
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
+	open()
 	t.Run("a worker leaves and comes back, but not with a used token", func(t *testing.T) { usedToken(t, m[0], m[4]) })
 	t.Run("a worker whose certificates have ended comes back", func(t *testing.T) { endedWorker(t, m[0], m[4], "n5") })
 	t.Run("a control-plane node comes back without a vote", func(t *testing.T) { withoutVote(t, m[0], m[2], "n3") })
@@ -148,6 +152,30 @@ func refused(t *testing.T, m *machine, words []string) {
 	// Who does not want to know who answers is not told; a dry run shows it.
 	for _, unknown := range []string{words[1][:pin] + strings.Repeat("ab", 32), words[1][:pin-1]} {
 		m.run("mk", "--dry-run", "join", unknown, "--skip-verify")
+	}
+	if m.Started() {
+		t.Error("a join that was refused leaves a node behind")
+	}
+}
+
+// hourOff has a join go by a clock that the cluster's differs from by an hour:
+// its Date, and for the slower one its certificate, are not of this time.
+func hourOff(t *testing.T, m *machine, words []string) {
+	t.Helper()
+	defer func(before string) { m.Program = before }(m.Program)
+	m.Program = filepath.Join(crashable(t), "bin/mk")
+	for ahead, why := range map[string]string{"1h": "1 hour behind", "-1h": "1 hour ahead"} {
+		if err := os.WriteFile(m.Root+".clock", []byte(ahead), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := m.answer(words...)
+		t.Logf("a clock that is %s ahead: %s", ahead, a)
+		if !strings.Contains(a.errs, why) || a.code == 0 {
+			t.Errorf("it does not say %q", why)
+		}
+	}
+	if err := os.Remove(m.Root + ".clock"); err != nil {
+		t.Error(err)
 	}
 	if m.Started() {
 		t.Error("a join that was refused leaves a node behind")

@@ -40,7 +40,14 @@ func guestWorker(t *testing.T, server, m *machine) {
 	}
 	invited := server.invitation("--worker").MicroK8s[0]
 	guestRefused(g, invited)
+	// Where somebody decides about joins, a guest's waits for that, too.
+	server.run("mk", "plugin", "use", "clustering/approve")
+	if _, err := g.client("join", invited, "--worker"); err == nil || !strings.Contains(err.Error(), "503 not yet, ask again") {
+		t.Errorf("a MicroK8s worker about which nobody has decided: %v", err)
+	}
+	server.run("mk", "node", "approve", g.name)
 	g.join(invited)
+	server.run("mk", "plugin", "use", "clustering/etcd")
 	if _, err := g.client("join", invited, "--worker"); err == nil || !strings.Contains(err.Error(), "500 Invalid token") {
 		t.Errorf("a token that was used: %v", err)
 	}
@@ -225,7 +232,9 @@ func (g *guest) clear() {
 	for _, id := range list("containers", "list", "--quiet") {
 		_ = list("containers", "delete", id)
 	}
-	_ = exec.Command("sh", "-c", `grep -o " $1/[^ ]*" /proc/self/mountinfo | sort -r | xargs -r umount -l`, "sh", filepath.Dir(g.data)).Run()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(g.t.Context()), time.Minute)
+	defer cancel()
+	_ = g.Command(ctx, "sh", "-c", `grep -o " $1/[^ ]*" /proc/self/mountinfo | sort -r | xargs -r umount -l`, "sh", filepath.Dir(g.data)).Run()
 }
 
 const hostPod = `

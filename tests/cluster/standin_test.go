@@ -35,6 +35,7 @@ func TestKilledStandIns(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, dist, 3+i, role == "worker")
 			p.killJoins()
+			p.abandoned()
 			p.removals()
 			if p.worker {
 				p.unheard()

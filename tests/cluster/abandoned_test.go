@@ -1,0 +1,48 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// abandoned kills a join in its middle, and nobody goes on with it: when its
+// lease has ended, the node that served it takes it back by itself. The token
+// is as good as before.
+func (p *pair) abandoned() {
+	p.t.Helper()
+	var own []killPoint
+	for _, k := range p.join {
+		if k.who == "mk" && !k.late {
+			own = append(own, k)
+		}
+	}
+	words, k := p.words(), own[len(own)*2/3]
+	p.kill(k, words...)
+	if p.sameObjects(p.away) == nil {
+		p.t.Errorf("mk join, %s: nothing is to be taken back", k)
+	}
+	p.setClock("11m")
+	p.server.eventually(time.Minute, func() error { return errors.Join(p.sameObjects(p.away), p.sameMembers([]string{"n1"})) })
+	p.setClock("0s")
+	p.finish(k, words...)
+	p.joins++
+	p.whole(true, "mk join, abandoned, "+k.String())
+	p.m.run("mk", "leave")
+	p.whole(false, "mk join, abandoned, "+k.String())
+}
+
+// setClock starts the agent that serves anew, with a clock that is ahead.
+func (p *pair) setClock(ahead string) {
+	p.t.Helper()
+	file := p.server.Root + ".clock"
+	p.t.Cleanup(func() { _ = os.Remove(file) })
+	if err := os.WriteFile(file, []byte(ahead), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	signal(p.t, p.server.daemon(), syscall.SIGKILL)
+	p.server.run("mk", "start")
+}
