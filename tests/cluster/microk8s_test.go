@@ -42,7 +42,7 @@ func guestWorker(t *testing.T, server, m *machine) {
 	guestRefused(g, invited)
 	// Where somebody decides about joins, a guest's waits for that, too.
 	server.run("mk", "plugin", "use", "clustering/approve")
-	if _, err := g.client("join", invited, "--worker"); err == nil || !strings.Contains(err.Error(), "503 not yet, ask again") {
+	if _, err := g.client("join", invited, "--worker"); err == nil || !strings.Contains(err.Error(), "503 Not yet, ask again") {
 		t.Errorf("a MicroK8s worker about which nobody has decided: %v", err)
 	}
 	server.run("mk", "node", "approve", g.name)

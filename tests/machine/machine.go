@@ -152,7 +152,7 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 			name = m.Program
 		}
 	}
-	enter := []string{"--net=" + m.network(), fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), m.mounts.Fd()), name}
+	enter := []string{"--net=" + m.network(), fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), m.mounts.Fd()), "--wd=.", name}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 	cmd.Env = append(os.Environ(), "MK_ROOT="+m.Root, "KUBECONFIG="+filepath.Join(m.Root, "credentials/client.config"))
 	return cmd

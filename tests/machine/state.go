@@ -78,12 +78,17 @@ func (s State) files(dir string) {
 		if err != nil {
 			return nil // gone meanwhile
 		}
-		if name == "/run/netns" { // other machines'
+		if name == "/run/netns" || name == "/run/mk" && empty(name) { // other machines'
 			return fs.SkipDir
 		}
 		s[name] = d.Type().String()
 		return nil
 	})
+}
+
+func empty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }
 
 // Since says what has changed since an earlier look. A setting that came with
