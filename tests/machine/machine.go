@@ -143,8 +143,8 @@ func (m *Machine) Started() bool {
 }
 
 // Command is a command on the machine; mk is the machine's. `ip netns exec`
-// would hide the cgroups behind a new sysfs, so the namespace is entered
-// without it.
+// would hide the cgroups behind a new sysfs, so the namespaces are entered
+// without it. The command runs in this process's folder.
 func (m *Machine) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	if name == "mk" {
 		name = filepath.Join(m.Out, "bin", "mk")
@@ -152,7 +152,11 @@ func (m *Machine) Command(ctx context.Context, name string, args ...string) *exe
 			name = m.Program
 		}
 	}
-	enter := []string{"--net=" + m.network(), fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), m.mounts.Fd()), "--wd=.", name}
+	enter := []string{"--net=" + m.network(), fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), m.mounts.Fd())}
+	if here, err := os.Getwd(); err == nil {
+		enter = append(enter, "--wdns="+here)
+	}
+	enter = append(enter, name)
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 	cmd.Env = append(os.Environ(), "MK_ROOT="+m.Root, "KUBECONFIG="+filepath.Join(m.Root, "credentials/client.config"))
 	return cmd
