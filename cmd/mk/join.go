@@ -127,7 +127,12 @@ func (s *session) doJoin(c *cli.Context, o membership.JoinOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := joinClose(membership.Of(n).Join(ctx, o), n); err != nil {
+	err = joinClose(membership.Of(n).Join(ctx, o), n)
+	if errors.Is(err, membership.ErrTakenBack) {
+		s.note("%v: it begins anew", err)
+		return s.doJoin(c, o)
+	}
+	if err != nil {
 		return cannotJoin(err, "")
 	}
 	return s.showJoined(n, "joined as")

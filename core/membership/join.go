@@ -67,6 +67,10 @@ const (
 	pluginList = "plugins/lock.json"
 )
 
+// ErrTakenBack reports of a join that was gone on with that the cluster had
+// taken it back meanwhile. So it was here: it can begin anew.
+var ErrTakenBack = errors.New("the cluster has taken that join back")
+
 // IsMember is the reason of a join on a node that has a cluster already.
 const IsMember plugin.Reason = "IS_MEMBER"
 
@@ -82,7 +86,7 @@ type join struct {
 
 // Join makes this node part of the cluster that invited it. A join that was
 // interrupted is gone on with; one that fails before the node votes leaves
-// both sides as they were.
+// both sides as they were, and so does ErrTakenBack.
 func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	open, err := n.Journal.Open()
 	if err != nil {
@@ -99,12 +103,19 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if err := sameJoin(r.Record, o); err != nil {
 		return errors.Join(err, r.Release())
 	}
+	over := false
 	if !member { // else it was killed right before its end
 		j := &join{n: n, r: r, o: o}
 		err = j.run(ctx)
-		if err != nil && ctx.Err() == nil && !r.Record.Forward {
-			err = errors.Join(err, j.undo(ctx))
+		over = open != nil && errors.Is(err, JoinEnded)
+		if err != nil && ctx.Err() == nil && (over || !r.Record.Forward) {
+			undone := j.undo(ctx)
+			over = over && undone == nil
+			err = errors.Join(err, undone)
 		}
+	}
+	if over {
+		return errors.Join(ErrTakenBack, r.GiveUp("taken back by the cluster"))
 	}
 	if err := r.End(ctx, err); err != nil {
 		return ended(err, r.Record)
