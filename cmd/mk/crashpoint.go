@@ -37,7 +37,7 @@ func crashStep(env func(string) string, root string) func(op, path string) {
 func clock(root string) func() time.Time {
 	return func() time.Time {
 		ahead := time.Duration(0)
-		if data, err := os.ReadFile(root + ".clock"); err == nil {
+		if data, err := os.ReadFile(root + ".clock"); err == nil && len(data) > 0 { // it is being written
 			ahead, err = time.ParseDuration(string(data))
 			if err != nil {
 				panic(err)

@@ -122,6 +122,10 @@ func (o Options) taskWithin(ctx context.Context, what string, do func(context.Co
 func (o Options) renewals(ctx context.Context) {
 	w := &watch{settle: quiet}
 	defer w.close()
+	// Where systemd started the services, nobody has shown it yet.
+	if err := o.task(ctx, "show what the kernel was like", func(_ context.Context, n *operation.Node) error { return n.ShowKernel() }); err != nil {
+		o.Log.Debug("other nodes may set the kernel back under this one", "error", err.Error())
+	}
 	for {
 		wait := retry // of a node that is just starting: it does not count as one yet
 		err := o.task(ctx, "renew certificates", func(ctx context.Context, n *operation.Node) (err error) {
@@ -188,6 +192,7 @@ func (o Options) joins(ctx context.Context) {
 			return err
 		})
 		if err != nil {
+			wait = time.Minute
 			o.Log.Debug("cannot look after joins, tried again", "error", err.Error())
 		}
 		if !sleep(ctx, wait) {

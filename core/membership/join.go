@@ -81,6 +81,7 @@ type join struct {
 	o      JoinOptions
 	client *peer.Client
 	begun  *peer.Begun
+	over   bool         // the cluster has taken it back
 	silent atomic.Int64 // since when the server is, for the strategy; nanoseconds
 }
 
@@ -107,12 +108,16 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if !member { // else it was killed right before its end
 		j := &join{n: n, r: r, o: o}
 		err = j.run(ctx)
-		over = open != nil && errors.Is(err, JoinEnded)
-		if err != nil && ctx.Err() == nil && (over || !r.Record.Forward) {
+		if err != nil && ctx.Err() == nil && !r.Record.Forward {
+			j.over = open != nil && errors.Is(err, JoinEnded)
 			undone := j.undo(ctx)
-			over = over && undone == nil
+			over = j.over && undone == nil
 			err = errors.Join(err, undone)
 		}
+	}
+	if errors.Is(err, JoinEnded) && r.Record.Forward {
+		err = &plugin.Error{Reason: JoinEnded, Message: "the cluster has taken that join back, and this node was about to vote in its datastore",
+			Next: "mk leave --force, then mk join, with a connection string"}
 	}
 	if over {
 		return errors.Join(ErrTakenBack, r.GiveUp("taken back by the cluster"))

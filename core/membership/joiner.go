@@ -33,13 +33,10 @@ func (n Node) joiner(ctx context.Context, store cluster.Members, who Caller, ope
 
 // joinerAmong is joiner where the records were read.
 func (n Node) joinerAmong(ctx context.Context, store cluster.Members, all []*cluster.Member, who Caller, operation string) (*cluster.Member, error) {
-	i := slices.IndexFunc(all, func(m *cluster.Member) bool {
-		return m.State == cluster.Joining && m.Operation == operation && m.Key == who.Key && who.Key != ""
-	})
-	if i < 0 || !all[i].Live(n.Now()) {
+	m := joining(all, who, operation)
+	if m == nil || !m.Live(n.Now()) {
 		return nil, &plugin.Error{Reason: JoinEnded, Message: "no join of that key is under way here: it has ended, or was never begun", Next: "mk join, with a connection string"}
 	}
-	m := all[i]
 	if m.Until.Sub(n.Now()) < joinLease/2 {
 		m.Until = n.Now().Add(joinLease).UTC()
 		if err := store.Put(ctx, m); err != nil {
@@ -47,6 +44,17 @@ func (n Node) joinerAmong(ctx context.Context, store cluster.Members, all []*clu
 		}
 	}
 	return m, nil
+}
+
+// joining is the record of a caller's join, or nil; its lease may have ended.
+func joining(all []*cluster.Member, who Caller, operation string) *cluster.Member {
+	i := slices.IndexFunc(all, func(m *cluster.Member) bool {
+		return m.State == cluster.Joining && m.Operation == operation && m.Key == who.Key && who.Key != ""
+	})
+	if i < 0 {
+		return nil
+	}
+	return all[i]
 }
 
 // JoinSecrets seals what control-plane nodes share for an admitted joiner:
@@ -331,7 +339,12 @@ func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	}
 	m, err := n.joinerAmong(ctx, store, all, who, ref.Operation)
 	if errors.Is(err, JoinEnded) {
-		return nil
+		// What its lease leaves to be taken back must not outlast the joiner,
+		// which takes its own side back when this is answered.
+		if m = joining(all, who, ref.Operation); m == nil {
+			return nil
+		}
+		err = nil
 	}
 	if err != nil {
 		return err

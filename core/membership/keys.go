@@ -326,7 +326,7 @@ func (j *join) undo(ctx context.Context) error {
 	errs = append(errs, j.dropArgs(), j.dropPlugins())
 	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
 	gone := []string{joinFolder, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"}
-	if untold {
+	if untold || j.over { // the node that served it may hold the token for this key
 		gone = append([]string{joinBegun, joinSealed, joinArgs, joinList, joinKept}, gone[1:]...)
 	}
 	for _, name := range gone {

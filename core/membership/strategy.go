@@ -72,7 +72,10 @@ func (n Node) ServeStrategy(ctx context.Context, who Caller, operation string, r
 		return nil, err
 	}
 	if served.Lease != nil && served.Lease.Until.IsZero() {
+		// It votes, whether or not it still waits for the answer.
 		m.TakeBack, m.Forward = nil, true
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), serveLimit)
+		defer cancel()
 		if err := store.Put(ctx, m); err != nil {
 			return nil, err
 		}

@@ -29,8 +29,11 @@ func (n *Node) Reset(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := n.ClearRemains(ctx); err != nil {
+			return err
+		}
 	}
-	if err := n.ClearMachine(ctx); err != nil {
+	if err := n.clearElsewhere(); err != nil {
 		return err
 	}
 	names, err := n.resetNames()

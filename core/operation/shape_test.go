@@ -99,8 +99,8 @@ func installOther(t *testing.T, c child) {
 }
 
 // random are files whose content is never twice the same, though they are the
-// same files: keys, what is signed for them, and what holds a time.
-var random = regexp.MustCompile(`\.(key|crt|pem|config)$|^node\.json$|^plugins/(lock\.json|receipts|state|described)|cluster-token|^args/etcd$`) //nolint:gochecknoglobals // a constant
+// same files: keys, what is signed for them, and what holds a time or the number of a network.
+var random = regexp.MustCompile(`\.(key|crt|pem|config)$|^node\.json$|^plugins/(lock\.json|receipts|state|described)|cluster-token|^args/etcd$|^var/kernel\.json$`) //nolint:gochecknoglobals // a constant
 
 // runDir is a node's folder for sockets: its name comes from the root's.
 var runDir = regexp.MustCompile(`/run/mk/[0-9a-f]+`) //nolint:gochecknoglobals // a constant

@@ -190,7 +190,7 @@ func (n *Node) ClearRemains(ctx context.Context) error {
 		Shim: n.Programs.Bin("containerd-shim-runc-v2"), Socket: d.ContainerdSocket(), Cgroup: n.Root.CgroupRoot(),
 		Runc: n.Root.RunDir("runc"), Systemd: n.Machine.Systemd,
 		Folders: []string{n.Root.RunDir(), n.Root.Path("var/lib")},
-		Links:   []string{defaults.Bridge, "flannel.1", "flannel-v6.1"},
+		Links:   ownLinks(),
 	})
 }
 
@@ -200,10 +200,25 @@ func (n *Node) ClearMachine(ctx context.Context) error {
 	if err := n.ClearRemains(ctx); err != nil {
 		return err
 	}
-	return errors.Join(remains.NewElsewhere(n.Root).Remove(), n.kernel().Restore())
+	return n.clearElsewhere()
 }
 
-func (n *Node) kernel() remains.Kernel { return remains.NewKernel(n.Root, defaults.Bridge) }
+func ownLinks() []string { return []string{defaults.Bridge, "flannel.1", "flannel-v6.1"} }
+
+// clearElsewhere is ClearMachine for what carries the node's own name, and so
+// is its where no node is any more.
+func (n *Node) clearElsewhere() error {
+	if err := n.kernel().Restore(); err != nil {
+		n.detail(err.Error()) // nothing that keeps a node from going
+	}
+	return remains.NewElsewhere(n.Root).Remove()
+}
+
+// ShowKernel shows other nodes of this machine that this one relies on what the
+// kernel is set to.
+func (n *Node) ShowKernel() error { return n.kernel().Note() }
+
+func (n *Node) kernel() remains.Kernel { return remains.NewKernel(n.Root, ownLinks()...) }
 
 // Restart restarts services; without names all of them. A node that was
 // stopped stays so: the error is ErrStopped. It returns when they

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,15 +20,20 @@ import (
 // Setting is a setting of the kernel, by its path below /proc/sys.
 type Setting struct{ Name, Value string }
 
+// The kernel changes the second one whenever the first one is changed.
+const (
+	forward   = "net/ipv4/ip_forward"
+	redirects = "net/ipv4/conf/all/accept_redirects"
+)
+
 // made are the settings that a node makes: mk lets packets pass; the kubelet
 // wants its tunables (pkg/kubelet/cm, setupKernelTunables); kube-proxy has
-// connections known for so long, and NodePorts on loopback. A setting without
-// a value is one that the kernel changes with the one above it. Usual is what
-// the kernel begins with where the module of a setting is loaded later.
+// connections known for so long, and NodePorts on loopback. Usual is what the
+// kernel begins with where the module of a setting is loaded later.
 func made() []struct{ name, value, usual string } {
 	return []struct{ name, value, usual string }{
-		{"net/ipv4/ip_forward", "1", ""},
-		{"net/ipv4/conf/all/accept_redirects", "", ""},
+		{forward, "1", ""},
+		{redirects, "", ""},
 		{"net/ipv6/conf/all/forwarding", "1", ""},
 		{"net/ipv4/conf/all/route_localnet", "1", ""},
 		{"net/netfilter/nf_conntrack_tcp_timeout_established", "86400", "432000"},
@@ -50,8 +56,8 @@ type Kernel struct {
 	// the machine's other nodes: what one of them found is older than what this
 	// one finds.
 	Link string
-	// Bridges are the node's own.
-	Bridges []string
+	// Routes reports whether packets of somebody else pass through the machine.
+	Routes func() bool
 	// Sys is /proc/sys.
 	Sys string
 }
@@ -59,9 +65,9 @@ type Kernel struct {
 // KernelFile is Kernel's, by its name in the node's folder.
 const KernelFile = "var/kernel.json"
 
-// NewKernel is the kernel as a node finds it.
-func NewKernel(root *node.Root, bridges ...string) Kernel {
-	return Kernel{File: root.Path(KernelFile), Link: root.RunDir("kernel.json"), Bridges: bridges, Sys: "/proc/sys"}
+// NewKernel is the kernel as a node finds it that has these interfaces.
+func NewKernel(root *node.Root, links ...string) Kernel {
+	return Kernel{File: root.Path(KernelFile), Link: root.RunDir("kernel.json"), Routes: func() bool { return routes(links) }, Sys: "/proc/sys"}
 }
 
 // found is File's content.
@@ -121,14 +127,18 @@ func (k Kernel) Changed() []Setting {
 	if !ok || err != nil {
 		return nil
 	}
+	routed, asked := k.Routes(), configured()
 	var out []Setting
 	for _, s := range made() {
 		was, ok := before.of(s.name, network)
 		now, _ := k.read(s.name)
+		passes, _ := k.read(forward)
 		switch {
 		case !ok, was == now, s.value != "" && now != s.value:
+		case s.name == redirects && (passes == "1" || before.Before[forward] == "1"): // not the node's doing, or not yet
+		case routed && strings.Contains(s.name, "forward"):
+		case asked[s.name]:
 		case slices.ContainsFunc(others, func(o found) bool { _, needs := o.of(s.name, network); return needs }):
-		case strings.Contains(s.name, "forward") && k.routes():
 		default:
 			out = append(out, Setting{s.name, was})
 		}
@@ -136,21 +146,23 @@ func (k Kernel) Changed() []Setting {
 	return out
 }
 
-// Restore makes the settings as before, and forgets them.
+// Restore makes the settings as before, and forgets them. An error names what
+// could not be set; it is forgotten, too.
 func (k Kernel) Restore() error {
-	for range 2 { // some change with others
+	var errs []error
+	for range 2 { // one changes with another
 		for _, s := range k.Changed() {
 			if err := os.WriteFile(filepath.Join(k.Sys, s.Name), []byte(s.Value), 0o644); err != nil { //nolint:gosec,forbidigo // a kernel setting, not a file
-				return fmt.Errorf("set the kernel's %s back to %s: %w", s.Name, s.Value, err)
+				errs = append(errs, fmt.Errorf("set the kernel's %s back to %s: %w", s.Name, s.Value, err))
 			}
 		}
 	}
 	for _, name := range []string{k.Link, k.File} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forget the kernel's settings: %w", err)
+			errs = append(errs, fmt.Errorf("forget the kernel's settings: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (k Kernel) read(name string) (string, bool) {
@@ -163,6 +175,9 @@ func (k Kernel) others() (network string, out []found, err error) {
 	network, err = os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
 		return "", nil, fmt.Errorf("look at the kernel's settings: %w", err)
+	}
+	if host, err := os.Readlink("/proc/1/ns/net"); err == nil && host == network {
+		network = "host" // its number is another one when the machine has restarted
 	}
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(k.Link)), "*", filepath.Base(k.Link)))
 	if err != nil {
@@ -186,11 +201,32 @@ func readFound(name string) (found, bool) {
 	return out, err == nil
 }
 
-// routes reports whether the machine has a bridge that is not the node's:
-// somebody else's containers or virtual machines, whose packets are to pass.
-func (k Kernel) routes() bool {
-	links, err := netlink.LinkList()
-	return err != nil || slices.ContainsFunc(links, func(l netlink.Link) bool {
-		return l.Type() == "bridge" && !slices.Contains(k.Bridges, l.Attrs().Name)
+// routes reports whether the machine has a bridge or a tunnel that is not the
+// node's.
+func routes(own []string) bool {
+	all, err := links()
+	return err != nil || slices.ContainsFunc(all, func(l netlink.Link) bool {
+		plain := []string{"device", "veth", "bond", "team", "vlan", "dummy", "ifb"}
+		return l.Attrs().Flags&net.FlagUp != 0 && !slices.Contains(plain, l.Type()) && !slices.Contains(own, l.Attrs().Name)
 	})
+}
+
+// configured are the settings that somebody wants to have a value when the
+// machine starts.
+func configured() map[string]bool {
+	out := map[string]bool{}
+	files, _ := filepath.Glob("/etc/sysctl.d/*.conf") // the pattern is right
+	for _, name := range append(files, "/etc/sysctl.conf") {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(data)) {
+			key, _, ok := strings.Cut(line, "=")
+			if key = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(key), "-")); ok && !strings.HasPrefix(key, "#") && !strings.HasPrefix(key, ";") {
+				out[strings.ReplaceAll(key, ".", "/")] = true
+			}
+		}
+	}
+	return out
 }

@@ -11,7 +11,7 @@ import (
 // /proc/sys is below dir.
 func kernelOf(t *testing.T, dir, name string) Kernel {
 	t.Helper()
-	k := Kernel{File: filepath.Join(dir, name, "kernel.json"), Link: filepath.Join(dir, "run", name, "kernel.json"), Sys: filepath.Join(dir, "sys")}
+	k := Kernel{File: filepath.Join(dir, name, "kernel.json"), Link: filepath.Join(dir, "run", name, "kernel.json"), Sys: filepath.Join(dir, "sys"), Routes: func() bool { return false }}
 	for _, f := range []string{k.File, k.Link} {
 		if err := os.MkdirAll(filepath.Dir(f), 0o755); err != nil {
 			t.Fatal(err)
@@ -74,6 +74,67 @@ func TestKernelIsAsBefore(t *testing.T) {
 		t.Error("what was noted is still there")
 	}
 	must(k.Restore()) // again is no error
+}
+
+// TestPacketsPass: who lets packets pass for somebody else goes on with it, and
+// takes no more redirects than before.
+func TestPacketsPass(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before, now, want string // of ip_forward and accept_redirects
+		routes            bool
+	}{
+		"a plain machine":            {"0 1", "1 0", "0 1", false},
+		"one that takes no redirect": {"0 0", "1 0", "0 0", false},
+		"and then the kernel did":    {"0 0", "0 1", "0 0", false},
+		"a bridge of somebody else":  {"0 1", "1 0", "1 0", true},
+		"a router":                   {"1 1", "1 0", "1 0", false},
+	} {
+		k := kernelOf(t, t.TempDir(), "a")
+		k.Routes = func() bool { return c.routes }
+		set := func(both string) {
+			a, b, _ := strings.Cut(both, " ")
+			kernelSays(t, k, map[string]string{forward: a, redirects: b})
+		}
+		set(c.before)
+		if err := k.Note(); err != nil {
+			t.Fatal(err)
+		}
+		set(c.now)
+		if err := k.Restore(); err != nil {
+			t.Fatal(err)
+		}
+		now := kernelSays(t, k, nil)
+		if got := now[forward] + " " + now[redirects]; got != c.want {
+			t.Errorf("%s: %s, not %s", name, got, c.want)
+		}
+	}
+}
+
+// TestKernelThatRefuses: what cannot be set back is named, and nothing keeps a
+// node from going.
+func TestKernelThatRefuses(t *testing.T) {
+	t.Parallel()
+	k := kernelOf(t, t.TempDir(), "a")
+	kernelSays(t, k, map[string]string{overcommit: "0", panics: "0"})
+	if err := k.Note(); err != nil {
+		t.Fatal(err)
+	}
+	kernelSays(t, k, map[string]string{overcommit: "1", panics: "10"})
+	file := filepath.Join(k.Sys, overcommit)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/proc/version", file); err != nil { // which nobody writes
+		t.Fatal(err)
+	}
+	err := k.Restore()
+	if v, _ := k.read(panics); v != "0" {
+		t.Errorf("the other one is %s: %v", v, err)
+	}
+	if _, err := os.Lstat(k.File); err == nil {
+		t.Error("what was noted is still there")
+	}
 }
 
 func TestKernelOfTwoNodes(t *testing.T) {

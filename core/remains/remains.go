@@ -234,23 +234,18 @@ func (n Node) removeLinks() error {
 // removePorts removes what is connected to the node's bridges: one end of each
 // pod's pair. Their namespaces are gone, but the kernel takes its time.
 func (n Node) removePorts() error {
-	// Pods' interfaces go meanwhile; the kernel then says that its list is not
-	// whole.
-	links, err := netlink.LinkList()
-	for again := 0; errors.Is(err, netlink.ErrDumpInterrupted) && again < 20; again++ {
-		links, err = netlink.LinkList()
-	}
+	all, err := links()
 	if err != nil {
 		return fmt.Errorf("look for the interfaces of pods: %w", err)
 	}
 	bridges := map[int]bool{}
-	for _, l := range links {
+	for _, l := range all {
 		if slices.Contains(n.Links, l.Attrs().Name) {
 			bridges[l.Attrs().Index] = true
 		}
 	}
 	var errs []error
-	for _, l := range links {
+	for _, l := range all {
 		if !bridges[l.Attrs().MasterIndex] {
 			continue
 		}
@@ -260,6 +255,17 @@ func (n Node) removePorts() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// links are the interfaces. Pods' go meanwhile; the kernel then says that its
+// list is not whole.
+func links() (all []netlink.Link, err error) {
+	for range 20 {
+		if all, err = netlink.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
 
 // waitFor polls until something is so; the pause grows.

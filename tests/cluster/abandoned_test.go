@@ -4,7 +4,9 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,9 +28,21 @@ func (p *pair) abandoned() {
 		p.t.Errorf("mk join, %s: nothing is to be taken back", k)
 	}
 	p.setClock("11m")
-	p.server.eventually(time.Minute, func() error { return errors.Join(p.sameObjects(p.away), p.sameMembers([]string{"n1"})) })
+	p.server.eventually(3*time.Minute, func() error { return errors.Join(p.sameObjects(p.away), p.sameMembers([]string{"n1"})) })
 	p.setClock("0s")
-	p.finish(k, words...)
+	forward := strings.Contains(fmt.Sprint(p.m.operations()), `"forward": true`)
+	a := p.m.answer(words...)
+	p.t.Logf("abandoned, %s, only forward %v: %s", k, forward, a)
+	switch {
+	case !forward && (a.code != 0 || !strings.Contains(a.errs, "it begins anew")):
+		p.t.Fatal("it does not begin anew")
+	case forward && (a.code == 0 || !strings.Contains(a.errs, "mk leave --force")):
+		p.t.Fatal("it does not say what is next")
+	case forward:
+		p.m.run("mk", "leave", "--force", "--yes")
+		p.whole(false, "mk join, abandoned and left, "+k.String())
+		p.m.run("mk", words...)
+	}
 	p.joins++
 	p.whole(true, "mk join, abandoned, "+k.String())
 	p.m.run("mk", "leave")

@@ -164,14 +164,14 @@ func hourOff(t *testing.T, m *machine, words []string) {
 	t.Helper()
 	defer func(before string) { m.Program = before }(m.Program)
 	m.Program = filepath.Join(crashable(t), "bin/mk")
-	for ahead, why := range map[string]string{"1h": "1 hour behind", "-1h": "1 hour ahead"} {
+	for ahead, why := range map[string]string{"1h": "would end too early here", "-1h": "would not be valid here yet"} {
 		if err := os.WriteFile(m.Root+".clock", []byte(ahead), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		a := m.answer(words...)
 		t.Logf("a clock that is %s ahead: %s", ahead, a)
-		if !strings.Contains(a.errs, why) || a.code == 0 {
-			t.Errorf("it does not say %q", why)
+		if !strings.Contains(a.errs, "cannot join: clocks are 60 minutes apart") || !strings.Contains(a.errs, why) || a.code == 0 {
+			t.Errorf("it does not say by how much, and %q", why)
 		}
 	}
 	if err := os.Remove(m.Root + ".clock"); err != nil {

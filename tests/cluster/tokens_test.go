@@ -14,6 +14,7 @@ import (
 // root folder and namespace, and neither sees the other.
 func TestTokens(t *testing.T) {
 	a, b := newMachine(t, 5, true), newMachine(t, 6, true)
+	a.asNew()
 	a.promised("start", "--name", "node-t", "--auth", "token")
 	// The other with keys of RSA, from a shell that keeps everything to itself.
 	b.run("mk", "settings", "set", "key-type", "rsa-2048")
@@ -41,7 +42,13 @@ func TestTokens(t *testing.T) {
 	b.run("mk", "status")
 	stopsByMarker(t, b)
 	a.promised("start")
+	// Somebody's containers came meanwhile: their packets go on passing.
+	a.run("ip", "link", "add", "docker0", "type", "bridge")
+	a.run("ip", "link", "set", "docker0", "up")
 	a.promised("uninstall")
+	if passes := a.run("cat", "/proc/sys/net/ipv4/ip_forward"); passes != "1\n" {
+		t.Errorf("packets of others pass: %s", passes)
+	}
 }
 
 // authenticates looks how the five kubeconfigs authenticate, and asks the API

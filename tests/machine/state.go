@@ -44,6 +44,10 @@ func (m *Machine) Look(ctx context.Context, folders ...string) (State, error) {
 	for _, dir := range folders {
 		s.files(dir)
 	}
+	// What the host's own services write meanwhile.
+	maps.DeleteFunc(s, func(k, _ string) bool {
+		return slices.ContainsFunc([]string{"/run/systemd/", "/run/udev/", "/run/user/", "/var/log/journal/", "/var/lib/systemd/"}, func(p string) bool { return strings.HasPrefix(k, p) })
+	})
 	return s, err
 }
 
