@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mk8s.io/mk/core/apiproxy"
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
@@ -338,6 +339,13 @@ func (j *join) member(ctx context.Context) error {
 	// The datastore is started on the way.
 	if err := j.n.PrepareServices(ctx); err != nil {
 		return err
+	}
+	if j.r.Record.Forward {
+		// It may vote already, and then the others decide nothing without it: a
+		// machine that has started again has to start it before it asks them.
+		if err := j.n.Services().Start(ctx, defaults.Etcd); err != nil {
+			return err
+		}
 	}
 	c, who, facts, err := j.n.Strategy(ctx)
 	if err != nil {
