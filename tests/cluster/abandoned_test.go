@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -30,7 +29,7 @@ func (p *pair) abandoned() {
 	p.setClock("11m")
 	p.server.eventually(3*time.Minute, func() error { return errors.Join(p.sameObjects(p.away), p.sameMembers([]string{"n1"})) })
 	p.setClock("0s")
-	forward := strings.Contains(fmt.Sprint(p.m.operations()), `"forward": true`)
+	forward := p.m.onlyForward()
 	a := p.m.answer(words...)
 	p.t.Logf("abandoned, %s, only forward %v: %s", k, forward, a)
 	switch {

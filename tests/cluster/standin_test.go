@@ -248,10 +248,7 @@ func (p *pair) lastCopy() {
 // giveUp takes a join back, unless it only goes forward: then that is said.
 func (p *pair) giveUp(k killPoint) {
 	p.t.Helper()
-	forward := false
-	for _, o := range p.m.operations() {
-		forward = forward || strings.Contains(o, `"verb": "join"`) && strings.Contains(o, `"state": "open"`) && strings.Contains(o, `"forward": true`)
-	}
+	forward := p.m.onlyForward()
 	out, err := p.m.try(2*time.Minute, "mk", "leave")
 	switch {
 	case forward && (err == nil || !strings.Contains(err.Error(), "only goes forward")):
@@ -262,6 +259,16 @@ func (p *pair) giveUp(k killPoint) {
 	default:
 		p.whole(false, "mk join, "+k.String()+", given up")
 	}
+}
+
+// onlyForward reports whether a join is under way that cannot be taken back.
+func (m *machine) onlyForward() bool {
+	for _, o := range m.operations() {
+		if strings.Contains(o, `"verb": "join"`) && strings.Contains(o, `"state": "open"`) && strings.Contains(o, `"forward": true`) {
+			return true
+		}
+	}
+	return false
 }
 
 // finish has the same words come to their end.
