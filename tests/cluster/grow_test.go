@@ -84,13 +84,15 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 	known := func() string {
 		return fmt.Sprint(strings.Fields(server.kubectl("get", "nodes", "-o", "name")), len(heardMembers(server)))
 	}
-	before, here := known(), []string{"--root", filepath.Join(small, "mk")}
-	m.fillsUp(small, "take over the cluster.s keys", append(here, words...))
+	before := known()
+	m.fillsUp(small, "early", "take over the cluster.s keys", words...)
 	if now := known(); now != before {
 		t.Errorf("nodes, and members of the datastore, were %s, and are %s", before, now)
 	}
 	nothingLeft(t, m)
-	m.fillsUp(small, "become a member", append(here, words...))
+	words = []string{"join", server.invite(), "--name", "n2"}
+	m.fillsUp(small, "late", "become a member", words...)
+	here := []string{"--root", filepath.Join(small, "late")}
 	m.run("mk", append(here, words...)...)
 	joinedNow(t, server, "n2", 2)
 	m.run("mk", append(here, "leave")...)
@@ -100,17 +102,18 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 	nothingLeft(t, m)
 }
 
-// fillsUp has the disk be full when mk has done a step, until mk has said so.
-func (m *machine) fillsUp(disk, step string, words []string) {
+// fillsUp has the disk be full when mk has done a step of a join of the root
+// folder of that name on it, until mk has said so.
+func (m *machine) fillsUp(disk, root, step string, words ...string) {
 	m.t.Helper()
-	const fill = `until grep -qs "\"name\": \"$2\"" "$1"/mk/var/journal/*/operation.json; do sleep 0.01; done
+	const fill = `until grep -qs "\"name\": \"$2\"" "$1/$3"/var/journal/*/operation.json; do sleep 0.01; done
 until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')" "$1" 2> /dev/null; do :; done`
 	full := make(chan error, 1)
 	go func() {
-		_, err := m.try(2*time.Minute, "sh", "-c", fill, "sh", disk, step)
+		_, err := m.try(2*time.Minute, "sh", "-c", fill, "sh", disk, step, root)
 		full <- err
 	}()
-	a := m.answer(words...)
+	a := m.answer(append([]string{"--root", filepath.Join(disk, root)}, words...)...)
 	m.t.Logf("a disk that fills up behind %q: %s", step, a)
 	if err := <-full; err != nil {
 		m.t.Error(err)
