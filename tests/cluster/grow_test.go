@@ -118,8 +118,10 @@ until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')"
 	if err := <-full; err != nil {
 		m.t.Error(err)
 	}
-	if a.code == 0 || !strings.Contains(a.errs, "the disk is full") || !strings.Contains(a.errs, "make room, then the same command again") {
-		m.t.Errorf("it does not say that the disk is full, and what is next")
+	for _, want := range []string{"mk: ", "the disk ", " is full", "next  "} {
+		if a.code == 0 || !strings.Contains(a.errs, want) {
+			m.t.Errorf("it does not say %q", want)
+		}
 	}
 	m.run("mount", "-o", "remount,size=2200m", disk)
 }

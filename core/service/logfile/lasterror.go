@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -20,13 +23,18 @@ const (
 	helpLines = 500
 	tailBytes = 64 << 10
 	maxLine   = 400
+	leastFree = 1 << 20 // of a disk that is not full
 )
 
-// LastError returns the last line of the log file at path, within its last 50
+// LastError says that the disk is full, where it is; else it returns the last
+// line of the log file at path, within its last 50
 // lines and not before the offset from, that looks like an error; without one an option that was refused, with help
 // behind it; else the last line; without a file an empty string. It reads a bounded piece and never fails: a log that cannot
 // be read is told in the line itself.
 func LastError(path string, from int64) string {
+	if says := full(filepath.Dir(path)); says != "" {
+		return says // a program that ends for it cannot even write so
+	}
 	lines, err := tail(path, helpLines, from)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -43,6 +51,19 @@ func LastError(path string, from int64) string {
 		}
 	}
 	return PickError(last)
+}
+
+// full says of a folder's disk that nothing can be written to it, else nothing.
+func full(dir string) string {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return ""
+	}
+	free := disk.Bfree * uint64(disk.Bsize) //nolint:gosec // a size
+	if disk.Blocks == 0 || free >= leastFree {
+		return ""
+	}
+	return fmt.Sprintf("the disk of %s is full: %d KiB are free", dir, free>>10)
 }
 
 // refusesOption tells what Go's package flag says of an option, before the help.
