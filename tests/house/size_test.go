@@ -11,7 +11,7 @@ import (
 
 // The core is small, and stays so: whoever must raise this number first looks
 // for what can go, or belongs into a plugin.
-const mostOfCore = 37_300
+const mostOfCore = 37_400
 
 // codeLines counts the lines that hold code: no blank ones, no comments.
 func codeLines(text []byte) int {
