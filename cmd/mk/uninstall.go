@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,13 +50,18 @@ func (s *session) planUninstall(c *cli.Context) error {
 	}
 	for _, path := range paths {
 		if _, err := os.Lstat(path); err == nil {
-			plan.Changes = append(plan.Changes, change.Line{Verb: "remove path", Target: path, Effect: "remove"})
+			line := change.Line{Verb: "remove path", Target: path, Effect: "remove"}
+			if isFolder(path) {
+				line.Why = "where nothing else is in it"
+			}
+			plan.Changes = append(plan.Changes, line)
 		}
 	}
 	return s.showPlan(plan)
 }
 
-// installed is the folder of mk's programs, and what ./install put elsewhere:
+// installed is the folder of mk's programs, and what ./install put elsewhere,
+// with the folders that it made, the deepest first:
 // nil where the programs run from where they were built.
 func installed() (dir string, links []string, err error) {
 	exe, err := os.Executable()
@@ -88,6 +94,9 @@ func (s *session) removePrograms() error {
 		return nil
 	}
 	for _, link := range links {
+		if isFolder(link) {
+			continue
+		}
 		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
 			return fmt.Errorf("remove %s: %w", link, err)
 		}
@@ -95,5 +104,13 @@ func (s *session) removePrograms() error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
+	for _, folder := range links {
+		if isFolder(folder) {
+			_ = os.Remove(folder) // one in which somebody else's are stays
+		}
+	}
 	return nil
 }
+
+// isFolder tells the folders of what ./install put on the machine.
+func isFolder(name string) bool { return strings.HasSuffix(name, "/") }
