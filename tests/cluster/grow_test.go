@@ -107,10 +107,10 @@ until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')"
 	if err := <-full; err != nil {
 		m.t.Error(err)
 	}
-	for _, want := range []string{"mk: ", "the disk ", " is full", "next  "} {
-		if a.code == 0 || !strings.Contains(a.errs, want) {
-			m.t.Errorf("it does not say %q", want)
-		}
+	says := strings.Contains(a.errs, "the disk ") && strings.Contains(a.errs, " is full") ||
+		strings.Contains(a.errs, "no space left on device") // a plugin's own words
+	if a.code == 0 || !says {
+		m.t.Error("it does not say that the disk is full")
 	}
 	m.run("mount", "-o", "remount,size=2200m", disk)
 }
