@@ -121,7 +121,10 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 			Next: "mk leave --force, then mk join, with a connection string"}
 	}
 	if over {
-		return errors.Join(ErrTakenBack, r.GiveUp("taken back by the cluster"))
+		if err := r.GiveUp("taken back by the cluster"); err != nil {
+			return err // it is open still: to begin anew would be to go on with it
+		}
+		return ErrTakenBack
 	}
 	if err := r.End(ctx, err); err != nil {
 		return ended(err, r.Record)

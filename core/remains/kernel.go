@@ -151,6 +151,7 @@ func (k Kernel) Changed() []Setting {
 func (k Kernel) Restore() error {
 	var errs []error
 	for range 2 { // one changes with another
+		errs = nil
 		for _, s := range k.Changed() {
 			if err := os.WriteFile(filepath.Join(k.Sys, s.Name), []byte(s.Value), 0o644); err != nil { //nolint:gosec,forbidigo // a kernel setting, not a file
 				errs = append(errs, fmt.Errorf("set the kernel's %s back to %s: %w", s.Name, s.Value, err))

@@ -116,19 +116,22 @@ func TestPacketsPass(t *testing.T) {
 func TestKernelThatRefuses(t *testing.T) {
 	t.Parallel()
 	k := kernelOf(t, t.TempDir(), "a")
-	kernelSays(t, k, map[string]string{overcommit: "0", panics: "0"})
+	kernelSays(t, k, map[string]string{forward: "0", redirects: "1", panics: "0"})
 	if err := k.Note(); err != nil {
 		t.Fatal(err)
 	}
-	kernelSays(t, k, map[string]string{overcommit: "1", panics: "10"})
-	file := filepath.Join(k.Sys, overcommit)
+	kernelSays(t, k, map[string]string{panics: "10"})
+	file := filepath.Join(k.Sys, redirects)
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("/proc/version", file); err != nil { // which nobody writes
+	if err := os.Symlink("/proc/sys/kernel/ngroups_max", file); err != nil { // which nobody writes
 		t.Fatal(err)
 	}
 	err := k.Restore()
+	if err == nil || strings.Count(err.Error(), redirects) != 1+strings.Count(err.Error(), file) {
+		t.Errorf("what cannot be set back is not named once: %v", err)
+	}
 	if v, _ := k.read(panics); v != "0" {
 		t.Errorf("the other one is %s: %v", v, err)
 	}
