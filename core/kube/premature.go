@@ -46,7 +46,8 @@ func (p premature) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.next.RoundTrip(again)
 }
 
-// ready asks the server that answered: on the same connection, where it keeps it.
+// ready asks the server that answered, on the same connection, where it keeps it. Everybody may ask that, so one that forbids
+// even it does not know yet who may do what. Where nobody answers, who refused is gone, and another one may be asked.
 func (p premature) ready(r *http.Request) bool {
 	ask, err := http.NewRequestWithContext(r.Context(), http.MethodGet, p.readyz.String(), nil)
 	if err != nil {
@@ -54,8 +55,8 @@ func (p premature) ready(r *http.Request) bool {
 	}
 	resp, err := p.next.RoundTrip(ask)
 	if err != nil {
-		return true // what it refused stands
+		return r.Context().Err() != nil // then what it refused stands
 	}
 	_ = resp.Body.Close() // the status says it
-	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusUnauthorized
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
 }
