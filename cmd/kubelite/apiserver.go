@@ -11,11 +11,14 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/flagz"
 	"k8s.io/client-go/rest"
 	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+
+	"mk8s.io/mk/cmd/kubelite/removed"
 )
 
 // apiServer is the API server; awaitReady may be called at any time, run once.
@@ -71,6 +74,12 @@ func (s *apiServer) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	gone := removed.Before(config.KubeAPIs.ControlPlane.Generic.Authorization.Authorizer)
+	for _, part := range []*genericapiserver.AuthorizationInfo{
+		&config.Aggregator.GenericConfig.Authorization, &config.KubeAPIs.ControlPlane.Generic.Authorization, &config.ApiExtensions.GenericConfig.Authorization,
+	} {
+		part.Authorizer = gone
+	}
 	completed, err := config.Complete()
 	if err != nil {
 		return err
@@ -82,6 +91,13 @@ func (s *apiServer) serve(ctx context.Context) error {
 	// Requests in flight are waited for apart from this. What this would wait for, a minute, is the connections, which the
 	// watches of other processes keep open.
 	server.GenericAPIServer.ShutdownTimeout = min(server.GenericAPIServer.ShutdownTimeout, 2*time.Second)
+	// It is ready when it knows who was removed.
+	err = server.GenericAPIServer.AddPostStartHook("mk-removed-nodes", func(hook genericapiserver.PostStartHookContext) error {
+		return gone.Follow(hook, hook.LoopbackClientConfig)
+	})
+	if err != nil {
+		return err
+	}
 	for _, check := range s.others {
 		if err := server.GenericAPIServer.AddReadyzChecks(check); err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 	"mk8s.io/mk/core/membership"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/revoked"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -319,7 +320,7 @@ func (s *server) caller(r *http.Request) membership.Caller {
 	leaf := r.TLS.PeerCertificates[0]
 	who.Key = peer.Fingerprint(leaf)
 	who.Cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
-	if name, ok := strings.CutPrefix(leaf.Subject.CommonName, "mk:node:"); ok && s.trust.signed(r.TLS.PeerCertificates) {
+	if name, ok := strings.CutPrefix(leaf.Subject.CommonName, revoked.AgentUser); ok && s.trust.signed(r.TLS.PeerCertificates) {
 		who.Member = name
 	}
 	return who

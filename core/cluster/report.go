@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/revoked"
 )
 
 // Report is what a node says of itself.
@@ -118,7 +119,7 @@ func reportsOf(docs []kube.Document) map[string]*Report {
 }
 
 // Identity is the user as whom a node's agent asks the API server.
-func Identity(node string) string { return "mk:node:" + node }
+func Identity(node string) string { return revoked.AgentUser + node }
 
 func reportOf(node string) kube.Document {
 	return kube.Document{

@@ -13,10 +13,12 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"mk8s.io/mk/core/revoked"
 )
 
 // SystemNamespace holds mk's own objects: inventories, what the cluster wants, the nodes' reports.
-const SystemNamespace = "mk-system"
+const SystemNamespace = revoked.Namespace
 
 // FieldManager is the name under which mk owns fields of the objects that it applies.
 const FieldManager = "mk"

@@ -12,10 +12,10 @@ import (
 	certv1 "k8s.io/api/certificates/v1"
 
 	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/core/revoked"
 )
 
 const (
-	nodeUserPrefix     = "system:node:"
 	nodesGroup         = "system:nodes"
 	bootstrappersGroup = "system:bootstrappers"
 )
@@ -84,14 +84,14 @@ func DecideCSR(csr CSR, nodes NodeLookup) CSRDecision {
 	case csr.Approved:
 		return CSRDecision{CSRSign, "it is approved and within the rules"}
 	case auto:
-		return CSRDecision{CSRApprove, "the node " + strings.TrimPrefix(req.Subject.CommonName, nodeUserPrefix) + " asks for its own certificate"}
+		return CSRDecision{CSRApprove, "the node " + strings.TrimPrefix(req.Subject.CommonName, revoked.KubeletUser) + " asks for its own certificate"}
 	}
 	return CSRDecision{CSRWait, "a person must approve it"}
 }
 
 // checkNodeSubject is the subject of every certificate of a node. It returns the node's name.
 func checkNodeSubject(req *x509.CertificateRequest) (string, error) {
-	name, ok := strings.CutPrefix(req.Subject.CommonName, nodeUserPrefix)
+	name, ok := strings.CutPrefix(req.Subject.CommonName, revoked.KubeletUser)
 	if !ok || name == "" {
 		return "", fmt.Errorf("the subject %q is not a node's", req.Subject.CommonName)
 	}
@@ -102,7 +102,7 @@ func checkNodeSubject(req *x509.CertificateRequest) (string, error) {
 }
 
 func isNode(csr CSR, name string) bool {
-	return csr.Username == nodeUserPrefix+name && slices.Contains(csr.Groups, nodesGroup)
+	return csr.Username == revoked.KubeletUser+name && slices.Contains(csr.Groups, nodesGroup)
 }
 
 func checkKubeletServer(csr CSR, req *x509.CertificateRequest, nodes NodeLookup) error {
@@ -166,7 +166,7 @@ func checkAPIClient(csr CSR, req *x509.CertificateRequest) error {
 	switch {
 	case user == "":
 		return errors.New("the subject names no user")
-	case strings.HasPrefix(user, nodeUserPrefix), strings.HasPrefix(user, "mk:"):
+	case strings.HasPrefix(user, revoked.KubeletUser), strings.HasPrefix(user, "mk:"):
 		return fmt.Errorf("the user %q is a node's or mk's own", user)
 	}
 	for _, group := range req.Subject.Organization {

@@ -15,6 +15,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"mk8s.io/mk/core/revoked"
 )
 
 const roleLabelPrefix = "node-role.kubernetes.io/"
@@ -94,24 +98,32 @@ func Silent(err error) bool {
 	return unanswered || errors.Is(err, context.DeadlineExceeded)
 }
 
-// WaitRefusesNode waits until the API server keeps the kubelet of a node from making that node, which it asks for as that
-// kubelet, and as a dry run: nothing is made. An API server goes by a policy some time after it was written.
+// WaitRefusesNode waits until the API server denies everything to the kubelet of a node. It learns of a removal some time
+// after that was written.
 func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
-	nodes, wait := c.typed.nodes(), newBackoff()
+	reviews := c.dynamic.Resource(schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "subjectaccessreviews"})
+	review := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+		"spec": map[string]any{
+			"user": revoked.KubeletUser + name, "groups": []any{nodesGroup, "system:authenticated"},
+			"nonResourceAttributes": map[string]any{"path": "/version", "verb": "get"}, // which everybody else may
+		},
+	}}
+	wait := newBackoff()
 	for {
-		_, err := nodes.into(ctx, nodes.ask(nodes.client.Post(), &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}).
-			SetHeader("Impersonate-User", nodeUserPrefix+name).SetHeader("Impersonate-Group", nodesGroup).
-			Body(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
-		if apierrors.IsInvalid(err) {
-			return nil
+		answer, err := reviews.Create(ctx, review, metav1.CreateOptions{})
+		if err == nil {
+			if denied, _, _ := unstructured.NestedBool(answer.Object, "status", "denied"); denied {
+				return nil
+			}
 		}
 		var answered apierrors.APIStatus
-		if later := errors.As(err, &answered) && Silent(err); err != nil && !apierrors.IsAlreadyExists(err) && !later {
-			return fmt.Errorf("ask whether a kubelet may make the node %s: %w", name, err)
+		if later := errors.As(err, &answered) && Silent(err); err != nil && !later {
+			return fmt.Errorf("ask whether the node %s is refused: %w", name, err)
 		}
 		wait.next = min(wait.next, 200*time.Millisecond)
 		if wait.pause(ctx) != nil {
-			return ended(ctx, "wait until no kubelet may make the node "+name, err)
+			return ended(ctx, "wait until the node "+name+" is refused", err)
 		}
 	}
 }

@@ -284,21 +284,20 @@ func TestOverviewAsksFewAndDiscoversNothing(t *testing.T) {
 	}
 }
 
-// A kubelet is kept out when the API server says that its node is invalid. One
-// that goes by an older policy, or has no answer for now, is asked again; one
-// that says anything else, or nothing, is not.
+// A node is refused when the API server denies something that everybody may. One that has not heard of the removal, or has
+// no answer for now, is asked again; one that says anything else, or nothing, is not.
 func TestWaitRefusesNode(t *testing.T) {
 	t.Parallel()
+	const allows, denies = -1, -2
 	for name, c := range map[string]struct {
 		answers []int // the last one again and again
 		err     string
 	}{
-		"at once":            {answers: []int{422}},
-		"when it knows":      {answers: []int{409, 201, 500, 422}},
-		"never":              {answers: []int{409}, err: "deadline exceeded"},
-		"not to be asked":    {answers: []int{403}, err: "may make the node n2"},
-		"its own rules":      {answers: []int{400}, err: "may make the node n2"},
-		"nobody has the key": {answers: []int{401}, err: "may make the node n2"},
+		"at once":            {answers: []int{denies}},
+		"when it knows":      {answers: []int{allows, 500, allows, denies}},
+		"never":              {answers: []int{allows}, err: "deadline exceeded"},
+		"not to be asked":    {answers: []int{403}, err: "the node n2 is refused"},
+		"nobody has the key": {answers: []int{401}, err: "the node n2 is refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -307,18 +306,21 @@ func TestWaitRefusesNode(t *testing.T) {
 				if r.URL.Path == "/readyz" {
 					return
 				}
-				if r.Method != http.MethodPost || r.URL.Path != "/api/v1/nodes" || r.URL.Query().Get("dryRun") != "All" ||
-					r.Header.Get("Impersonate-User") != "system:node:n2" || r.Header.Get("Impersonate-Group") != "system:nodes" {
-					t.Errorf("%s %s as %q", r.Method, r.URL, r.Header)
+				review := object{}
+				if err := json.NewDecoder(r.Body).Decode(&review); err != nil || r.Method != http.MethodPost || r.URL.Path != "/apis/authorization.k8s.io/v1/subjectaccessreviews" {
+					t.Errorf("%s %s: %v", r.Method, r.URL, err)
+				}
+				if who, _ := review["spec"].(object); who["user"] != "system:node:n2" || fmt.Sprint(who["groups"]) != "[system:nodes system:authenticated]" {
+					t.Errorf("asked of %v", who)
 				}
 				status := c.answers[min(asked, len(c.answers)-1)]
 				asked++
-				if status == 201 {
-					answer(w, status, nodeObject("True"))
+				if status < 0 {
+					review["status"] = object{"allowed": status == allows, "denied": status == denies}
+					answer(w, 201, review)
 					return
 				}
-				reasons := map[int]metav1.StatusReason{422: metav1.StatusReasonInvalid, 409: metav1.StatusReasonAlreadyExists, 403: metav1.StatusReasonForbidden}
-				answer(w, status, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(status), Reason: reasons[status]})
+				answer(w, status, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(status)})
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			if c.err == "deadline exceeded" {
@@ -363,7 +365,10 @@ func TestConnectRefusesProgramsForCredentials(t *testing.T) {
 func TestSilent(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]bool{500: true, 503: true, 504: true, 429: true, 403: false, 404: false, 409: false, 422: false} {
-		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/readyz" {
+				return
+			}
 			answer(w, status, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "etcdserver: no leader"})
 		})
 		if _, err := c.Node(t.Context(), "a"); err == nil || Silent(fmt.Errorf("ask: %w", err)) != want {
@@ -379,25 +384,35 @@ func TestSilent(t *testing.T) {
 	}
 }
 
-// An API server that starts forbids everything before it knows who may do what.
+// An API server that starts forbids everything before it knows who may do what, and to say whether it is ready, too; it may
+// end again before that.
 func TestAServerThatStartsForbidsNothing(t *testing.T) {
 	t.Parallel()
-	var asked, ready atomic.Int32
-	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/readyz" {
-			if ready.Add(1) < 2 {
-				w.WriteHeader(http.StatusInternalServerError)
+	for name, unready := range map[string]func(http.ResponseWriter){
+		"it says that it is not ready": func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		"it forbids to ask":            func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) },
+		"it is gone":                   func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked, ready atomic.Int32
+			c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/readyz" {
+					if ready.Add(1) < 2 {
+						unready(w)
+					}
+					return
+				}
+				if asked.Add(1) < 3 { // the second answer is given just before it becomes ready
+					answer(w, 403, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "nodes is forbidden"})
+					return
+				}
+				answer(w, 200, nodeObject("True"))
+			})
+			if n, err := c.Node(t.Context(), "a"); err != nil || !n.Ready || asked.Load() != 3 {
+				t.Errorf("after %d questions: %+v, %v", asked.Load(), n, err)
 			}
-			return
-		}
-		if asked.Add(1) < 3 { // the second answer is given just before it becomes ready
-			answer(w, 403, object{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "nodes is forbidden"})
-			return
-		}
-		answer(w, 200, nodeObject("True"))
-	})
-	if n, err := c.Node(t.Context(), "a"); err != nil || !n.Ready || asked.Load() != 3 {
-		t.Errorf("after %d questions: %+v, %v", asked.Load(), n, err)
+		})
 	}
 	never := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" {

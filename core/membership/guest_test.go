@@ -64,6 +64,8 @@ func TestAGuestGetsWhatItsRecordGives(t *testing.T) {
 		"an administrator":          {pki.Kubelet, asked(t, "admin", "system:masters", nil), nil},
 		"an administrator's group":  {pki.Kubelet, asked(t, who, "system:masters", []string{"w1"}), nil},
 		"a proxy":                   {pki.Proxy, asked(t, "system:kube-proxy", "", nil), []string{}},
+		"a proxy that names itself": {pki.Proxy, asked(t, "system:kube-proxy", "mk:proxy:w1", nil), []string{}},
+		"a proxy of another node":   {pki.Proxy, asked(t, "system:kube-proxy", "mk:proxy:n1", nil), nil},
 		"a proxy with names":        {pki.Proxy, asked(t, "system:kube-proxy", "", []string{"w1"}), nil},
 		"a proxy that is a kubelet": {pki.Proxy, asked(t, who, group, []string{"w1"}), nil},
 		"nonsense":                  {pki.Proxy, []byte("nonsense"), nil},

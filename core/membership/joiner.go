@@ -198,7 +198,7 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 	if err != nil {
 		return err
 	}
-	// Off the list it may still be kept out, by who was killed in between.
+	// Off the list already, by who was killed in between, it is not noted so yet.
 	m.Barred = m.Barred || barred
 	// Its agent reads what the cluster wants as soon as it runs. Rights that
 	// nobody has a certificate for are nothing; a certificate without them would

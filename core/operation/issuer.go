@@ -319,7 +319,7 @@ func certificateRequest(w *wish, kt pki.KeyType) certs.CertificateRequest {
 	p := w.request.Profile
 	r := certs.CertificateRequest{
 		ID: p.Name, CSR: w.csr, Authority: string(p.Authority), Profile: p.Name, Life: w.request.Life,
-		CommonName: p.Subject(w.request.Node), Organizations: p.Groups, DNSNames: w.request.Names.DNS,
+		CommonName: p.Subject(w.request.Node), Organizations: p.GroupsOf(w.request.Node), DNSNames: w.request.Names.DNS,
 		KeyUsages: []string{certs.DigitalSignature},
 	}
 	if r.Life == 0 {

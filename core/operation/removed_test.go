@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/revoked"
 )
 
 // heldList keeps the list as an API server does: a version that was replaced
@@ -23,7 +23,6 @@ type heldList struct {
 	mu      sync.Mutex
 	data    map[string][]byte
 	version int
-	goesBy  []string
 	writes  int
 	meddle  int           // so often another node writes first
 	hold    chan struct{} // where set, writing waits for it
@@ -50,25 +49,12 @@ func (l *heldList) write(_ context.Context, doc kube.Document) (kube.Document, e
 		l.version++
 	}
 	if doc.Version != strconv.Itoa(l.version) {
-		return doc, apierrors.NewConflict(corev1.Resource("configmaps"), barredName, errors.New("it has another version"))
+		return doc, apierrors.NewConflict(corev1.Resource("configmaps"), revoked.Name, errors.New("it has another version"))
 	}
 	l.version++
 	l.writes++
 	l.data, doc.Version = maps.Clone(doc.Data), strconv.Itoa(l.version)
 	return doc, nil
-}
-
-func (l *heldList) enforce(_ context.Context, names []string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.goesBy = names
-	return nil
-}
-
-func (l *heldList) enforced(_ context.Context, names []string) (bool, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Equal(l.goesBy, names), nil
 }
 
 func put(name string) func(map[string][]byte) bool {
@@ -99,8 +85,8 @@ func TestManyAreBarredAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(list.data) != 65 || list.writes != 2 || !slices.Equal(list.goesBy, slices.Sorted(maps.Keys(list.data))) {
-		t.Errorf("%d names after %d writes, %d enforced", len(list.data), list.writes, len(list.goesBy))
+	if len(list.data) != 65 || list.writes != 2 {
+		t.Errorf("%d names after %d writes", len(list.data), list.writes)
 	}
 	// What changes nothing is not written; what is old goes.
 	drop := func(m map[string][]byte) bool { _, there := m["nobody"]; return there }
@@ -109,17 +95,6 @@ func TestManyAreBarredAtOnce(t *testing.T) {
 	}
 	if err := b.change(t.Context(), list, time.Unix(0, 0).Add(barredFor+time.Hour), put("late")); err != nil || len(list.data) != 0 {
 		t.Errorf("%v are kept: %v", list.data, err)
-	}
-}
-
-// Whoever is killed between the list and what goes by it has changed the list:
-// the next one, who has nothing to change, has the API server go by it.
-func TestBarringIsGoneOnWith(t *testing.T) {
-	t.Parallel()
-	b, list := newBarring(), &heldList{goesBy: []string{"n"}} // the list is empty
-	none := func(map[string][]byte) bool { return false }
-	if err := b.change(t.Context(), list, time.Now(), none); err != nil || len(list.goesBy) != 0 || list.writes != 0 {
-		t.Errorf("%v bars %q after %d writes", err, list.goesBy, list.writes)
 	}
 }
 
@@ -153,20 +128,6 @@ func waitFor(t *testing.T, b *barring, holds func() bool) {
 		case <-tick.C:
 		case <-ctx.Done():
 			t.Fatal("it never holds")
-		}
-	}
-}
-
-// A policy that is older than the list still keeps out whom it names.
-func TestThePolicyRefusesWhomItNames(t *testing.T) {
-	t.Parallel()
-	objects, err := barredPolicy([]string{"n2", "n31"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]bool{"n2": true, "n31": true, "n3": false, "n": false} {
-		if got := refuses(objects[0].Unstructured, name); got != want {
-			t.Errorf("%s is refused: %t", name, got)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mk8s.io/mk/core/revoked"
 )
 
 // Authority names one of the three roots of a cluster. They differ because what they let a holder do differs: etcd
@@ -53,7 +55,7 @@ type Profile struct {
 	Name       string
 	Authority  Authority
 	CommonName string   // "{node}" stands for the node's name; empty: the request's own, see freeSubject
-	Groups     []string // the organizations: Kubernetes reads them as groups
+	Groups     []string // the organizations, with "{node}" too: Kubernetes reads them as groups
 	Server     bool     // serves TLS
 	Client     bool     // authenticates as a TLS client
 	Names      NameSource
@@ -66,11 +68,29 @@ type Profile struct {
 // freeSubject tells that the request chooses its subject, within what CheckCSR forbids.
 func (p Profile) freeSubject() bool { return p.CommonName == "" }
 
+// ofNode stands for the node's name.
+const ofNode = "{node}"
+
+func perNode(s string) bool { return strings.Contains(s, ofNode) }
+
+func named(s, node string) string { return strings.ReplaceAll(s, ofNode, node) }
+
 // PerNode tells that the subject has the node's name in it, so the node must be named.
-func (p Profile) PerNode() bool { return strings.Contains(p.CommonName, "{node}") }
+func (p Profile) PerNode() bool {
+	return perNode(p.CommonName) || slices.ContainsFunc(p.Groups, perNode)
+}
 
 // Subject is the common name for a node.
-func (p Profile) Subject(node string) string { return strings.ReplaceAll(p.CommonName, "{node}", node) }
+func (p Profile) Subject(node string) string { return named(p.CommonName, node) }
+
+// GroupsOf are the organizations for a node.
+func (p Profile) GroupsOf(node string) []string {
+	var out []string
+	for _, g := range p.Groups {
+		out = append(out, named(g, node))
+	}
+	return out
+}
 
 // CertFile and KeyFile are paths relative to the node's root, or empty.
 func (p Profile) CertFile() string { return p.path(".crt") }
@@ -143,26 +163,26 @@ func Profiles() []Profile {
 			MaxLife: oneYear, Folder: c, File: "controller"},
 		{Name: Scheduler, Authority: k, CommonName: "system:kube-scheduler", Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "scheduler"},
-		{Name: Proxy, Authority: k, CommonName: "system:kube-proxy", Client: true, Names: NoNames,
+		{Name: Proxy, Authority: k, CommonName: "system:kube-proxy", Groups: []string{revoked.ProxyGroup + ofNode}, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "proxy"},
-		{Name: Kubelet, Authority: k, CommonName: "system:node:{node}", Groups: nodes, Server: true, Client: true, Names: NodeNames,
+		{Name: Kubelet, Authority: k, CommonName: revoked.KubeletUser + ofNode, Groups: nodes, Server: true, Client: true, Names: NodeNames,
 			MaxLife: oneYear, Folder: c, File: "kubelet"},
 		{Name: APIKubeletClient, Authority: k, CommonName: "kube-apiserver-kubelet-client", Groups: masters, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "apiserver-kubelet-client"},
-		{Name: NodeAgent, Authority: k, CommonName: "mk:node:{node}", Groups: []string{"mk:nodes"}, Client: true, Names: NoNames,
+		{Name: NodeAgent, Authority: k, CommonName: revoked.AgentUser + ofNode, Groups: []string{"mk:nodes"}, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "node-agent"},
 		// The pod network's own identity: a kubelet's may not list the other nodes. It names the node, whose status
 		// alone it may change.
-		{Name: Flanneld, Authority: k, CommonName: "mk:flanneld:{node}", Groups: []string{"mk:flanneld"}, Client: true, Names: NoNames,
+		{Name: Flanneld, Authority: k, CommonName: revoked.FlanneldUser + ofNode, Groups: []string{"mk:flanneld"}, Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "flanneld"},
 		// One fixed common name, so that etcd can be told to take nobody else as a peer.
 		{Name: DatastoreMember, Authority: Datastore, CommonName: "mk:datastore", Server: true, Client: true, Names: NodeNames,
 			MaxLife: tenYear, Folder: BackendDir, File: "cluster"},
 		{Name: DatastoreClient, Authority: Datastore, CommonName: "kube-apiserver-etcd-client", Client: true, Names: NoNames,
 			MaxLife: oneYear, Folder: c, File: "apiserver-etcd-client"},
-		{Name: KubeletServing, Authority: k, CommonName: "system:node:{node}", Groups: nodes, Server: true, Names: NodeNames,
+		{Name: KubeletServing, Authority: k, CommonName: revoked.KubeletUser + ofNode, Groups: nodes, Server: true, Names: NodeNames,
 			MaxLife: oneYear, Signer: "kubernetes.io/kubelet-serving"},
-		{Name: KubeletClient, Authority: k, CommonName: "system:node:{node}", Groups: nodes, Client: true, Names: NoNames,
+		{Name: KubeletClient, Authority: k, CommonName: revoked.KubeletUser + ofNode, Groups: nodes, Client: true, Names: NoNames,
 			MaxLife: oneYear, Signer: "kubernetes.io/kube-apiserver-client-kubelet"},
 		{Name: APIClient, Authority: k, Client: true, Names: NoNames,
 			MaxLife: oneYear, Signer: "kubernetes.io/kube-apiserver-client"},

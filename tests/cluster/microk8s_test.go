@@ -264,7 +264,8 @@ func (g *guest) pod(server *machine) {
 	server.kubectl("delete", "pod", "on-guest", "--wait=false")
 }
 
-// barred has the kubelet's identity try to be a node again.
+// barred has the kubelet's identity try to be a node again, and kube-proxy's
+// read what it read.
 func (g *guest) barred(server *machine) {
 	g.t.Helper()
 	file := filepath.Join(g.data, "node.json")
@@ -284,6 +285,10 @@ func (g *guest) barred(server *machine) {
 		}
 		return err
 	})
+	if out, err := g.try(20*time.Second, filepath.Join(g.Out, "bin/kubelite"), "kubectl", "--kubeconfig",
+		filepath.Join(g.data, "credentials/proxy.config"), "get", "services"); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+		g.t.Errorf("kube-proxy of a node that was removed: %s, %v", out, err)
+	}
 }
 
 // guestCalls are the calls of MicroK8s' nodes to each other, with a token that

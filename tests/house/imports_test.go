@@ -131,7 +131,7 @@ func floors() [][]string {
 		{"defaults", "remains", "apiproxy"},
 		{"service", "kube", "datastore", "peer", "microk8s", "args", "netinfo", "kubeconfig", "settings", "snapshot"},
 		{"node", "pki"},
-		{"lock", "neighbour", "version", "joinstring"},
+		{"lock", "neighbour", "version", "joinstring", "revoked"},
 	}
 }
 

@@ -20,9 +20,9 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/scheme"
+
+	"mk8s.io/mk/core/revoked"
 )
 
 // server is an API server.
@@ -67,9 +67,10 @@ func kinds() map[string]map[string]string {
 		"/api/v1": {"namespaces": "Namespace", "nodes": "Node", "configmaps": "ConfigMap", "secrets": "Secret", "pods": "Pod", "events": "Event"},
 		"/apis/rbac.authorization.k8s.io/v1": {"roles": "Role", "rolebindings": "RoleBinding", "clusterroles": "ClusterRole",
 			"clusterrolebindings": "ClusterRoleBinding"},
-		"/apis/certificates.k8s.io/v1": {"certificatesigningrequests": "CertificateSigningRequest"},
-		"/apis/discovery.k8s.io/v1":    {"endpointslices": "EndpointSlice"},
-		"/apis/policy/v1":              {"poddisruptionbudgets": "PodDisruptionBudget"},
+		"/apis/certificates.k8s.io/v1":  {"certificatesigningrequests": "CertificateSigningRequest"},
+		"/apis/discovery.k8s.io/v1":     {"endpointslices": "EndpointSlice"},
+		"/apis/policy/v1":               {"poddisruptionbudgets": "PodDisruptionBudget"},
+		"/apis/authorization.k8s.io/v1": {"subjectaccessreviews": "SubjectAccessReview"},
 		"/apis/admissionregistration.k8s.io/v1": {"validatingadmissionpolicies": "ValidatingAdmissionPolicy",
 			"validatingadmissionpolicybindings": "ValidatingAdmissionPolicyBinding"},
 	}
@@ -169,6 +170,9 @@ func (s *server) one(ctx context.Context, r *http.Request, t target) (object, er
 	case http.MethodPatch:
 		return s.patch(ctx, t, body, r.Header.Get("Content-Type"), dry)
 	}
+	if t.kind == "SubjectAccessReview" {
+		return s.review(ctx, body)
+	}
 	given, err := decode(body, t)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -187,29 +191,45 @@ func (s *server) one(ctx context.Context, r *http.Request, t target) (object, er
 	return s.store.put(ctx, t.collection, given, over)
 }
 
-// admit is what the policy on removed nodes says: their kubelets do not come
-// back by themselves.
+// admit is what an API server refuses: programs of nodes that were removed do
+// not make them anew.
 func (s *server) admit(ctx context.Context, r *http.Request, t target, o object) error {
 	name := text(meta(o)["name"])
-	if t.kind != "Node" || (r.UserAgent() != agent && r.Header.Get("Impersonate-User") != "system:node:"+name) {
+	if t.kind != "Node" || r.UserAgent() != agent {
 		return nil
 	}
-	policy, err := s.store.get(ctx, "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies", "mk-removed-nodes")
+	gone, err := s.removed(ctx, name)
+	if err == nil && gone {
+		err = apierrors.NewForbidden(resourceOf(t.collection), name, errors.New("the node was removed from the cluster"))
+	}
+	return err
+}
+
+// review answers a SubjectAccessReview: whether a kubelet is let in.
+func (s *server) review(ctx context.Context, body []byte) (object, error) {
+	review := object{}
+	if err := json.Unmarshal(body, &review); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	spec, _ := review["spec"].(object)
+	gone, err := s.removed(ctx, strings.TrimPrefix(text(spec["user"]), revoked.KubeletUser))
+	review["status"] = object{"allowed": !gone, "denied": gone}
+	return review, err
+}
+
+// removed reports whether a node is on the list of those that were removed.
+func (s *server) removed(ctx context.Context, name string) (bool, error) {
+	list, err := s.store.get(ctx, "/api/v1/namespaces/"+revoked.Namespace+"/configmaps", revoked.Name)
 	if apierrors.IsNotFound(err) {
-		return nil
+		return false, nil
 	}
-	if err != nil {
-		return err
+	for _, part := range []string{"data", "binaryData"} {
+		names, _ := list[part].(object)
+		if _, there := names[name]; there {
+			return true, err
+		}
 	}
-	data, err := json.Marshal(policy["spec"])
-	if err != nil {
-		return err
-	}
-	if strings.Contains(string(data), `\"`+name+`\"`) {
-		removed := field.Forbidden(field.NewPath("metadata", "name"), "the node was removed from the cluster")
-		return apierrors.NewInvalid(schema.GroupKind{Kind: t.kind}, name, field.ErrorList{removed})
-	}
-	return nil
+	return false, err
 }
 
 // patch merges; an apply makes what is not there.

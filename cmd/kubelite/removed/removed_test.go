@@ -1,0 +1,102 @@
+package removed
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"mk8s.io/mk/core/revoked"
+)
+
+func allowAll(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
+	return authorizer.DecisionAllow, "", nil
+}
+
+func names(list ...string) *corev1.ConfigMap {
+	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: revoked.Namespace, Name: revoked.Name}, Data: map[string]string{}}
+	for _, n := range list {
+		c.Data[n] = ""
+	}
+	return c
+}
+
+// What nobody has removed another one decides; of a node that was removed each
+// program is denied everything, and of all nodes before the list is known.
+func TestAuthorize(t *testing.T) {
+	t.Parallel()
+	nodes := map[string]*user.DefaultInfo{
+		"kubelet":  {Name: "system:node:n2", Groups: []string{"system:nodes"}},
+		"agent":    {Name: "mk:node:n2", Groups: []string{"mk:nodes"}},
+		"flanneld": {Name: "mk:flanneld:n2", Groups: []string{"mk:flanneld"}},
+		"proxy":    {Name: "system:kube-proxy", Groups: []string{"system:authenticated", "mk:proxy:n2"}},
+	}
+	others := map[string]user.Info{
+		"a person": &user.DefaultInfo{Name: "n2"}, "an administrator": &user.DefaultInfo{Name: "admin", Groups: []string{"system:masters"}},
+		"a pod": &user.DefaultInfo{Name: "system:serviceaccount:n2:n2"}, "a proxy by token": &user.DefaultInfo{Name: "system:kube-proxy"},
+		"nobody": nil,
+	}
+	a := Before(authorizer.AuthorizerFunc(allowAll))
+	ask := func(who user.Info) (authorizer.Decision, string) {
+		t.Helper()
+		decision, reason, err := a.Authorize(t.Context(), authorizer.AttributesRecord{User: who, Verb: "get", Path: "/version"})
+		if err != nil {
+			t.Error(err)
+		}
+		return decision, reason
+	}
+	checkReady := func(when string) {
+		t.Helper()
+		if got, _, _ := a.Authorize(t.Context(), authorizer.AttributesRecord{User: nodes["agent"], Verb: "get", Path: "/readyz"}); got != authorizer.DecisionAllow {
+			t.Errorf("%s, whether it is ready: %v", when, got)
+		}
+		like := authorizer.AttributesRecord{User: nodes["agent"], Verb: "get", Path: "/readyz", ResourceRequest: true}
+		if got, _, _ := a.Authorize(t.Context(), like); got != authorizer.DecisionDeny {
+			t.Errorf("%s, a resource: %v", when, got)
+		}
+	}
+	check := func(when string, want authorizer.Decision, says string) {
+		t.Helper()
+		for name, who := range nodes {
+			if got, reason := ask(who); got != want || !strings.Contains(reason, says) {
+				t.Errorf("%s, the %s: %v %q, want %v %q", when, name, got, reason, want, says)
+			}
+		}
+		for name, who := range others {
+			if got, _ := ask(who); got != authorizer.DecisionAllow {
+				t.Errorf("%s, %s: %v", when, name, got)
+			}
+		}
+	}
+	check("before the list is read", authorizer.DecisionDeny, "has not been read")
+	checkReady("before the list is read")
+	for _, step := range []struct {
+		when string
+		do   func() error
+		want authorizer.Decision
+		says string
+	}{
+		{"nobody was removed", func() error { return a.list.Replace(nil, "1") }, authorizer.DecisionAllow, ""},
+		{"another was", func() error { return a.list.Add(names("n1", "n22")) }, authorizer.DecisionAllow, ""},
+		{"it was removed", func() error { return a.list.Update(names("n1", "n2")) }, authorizer.DecisionDeny, `"n2" was removed`},
+		{"it joined again", func() error { return a.list.Update(names("n1")) }, authorizer.DecisionAllow, ""},
+		{"it was removed, and the list read anew", func() error { return a.list.Replace([]any{names("n2")}, "9") }, authorizer.DecisionDeny, "removed"},
+		{"the list is gone", func() error { return a.list.Delete(names()) }, authorizer.DecisionAllow, ""},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		check(step.when, step.want, step.says)
+	}
+	binary := names()
+	binary.BinaryData = map[string][]byte{"n2": {0xff}}
+	if err := a.list.Add(binary); err != nil {
+		t.Fatal(err)
+	}
+	check("as bytes", authorizer.DecisionDeny, "removed")
+	checkReady("as bytes")
+}
