@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
+
+	"mk8s.io/mk/cmd/kubelite/offline"
 )
 
 // runEtcd is upstream's etcd with the options of an args file; options after it win. It ends by SIGTERM, after a clean
@@ -16,8 +19,24 @@ func runEtcd(args []string) int {
 		fmt.Fprintln(os.Stderr, "etcd:", err)
 		return 2
 	}
+	if dir := lastOption(argv, "--data-dir"); dir != "" && lastOption(argv, "--wal-dir") == "" {
+		if err := offline.Unmade(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "etcd:", err)
+			return 1
+		}
+	}
 	etcdmain.Main(append([]string{"etcd"}, argv...))
 	return 0
+}
+
+// lastOption is the value of an option that is written name=value.
+func lastOption(argv []string, name string) string {
+	for _, a := range slices.Backward(argv) {
+		if value, ok := strings.CutPrefix(a, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 func etcdArgs(args []string) ([]string, error) {

@@ -355,6 +355,12 @@ func (j *join) member(ctx context.Context) error {
 		return err
 	}
 	facts.Cluster.ID = j.begun.ClusterID
+	// It waits for the others as long as its own member stays up.
+	return j.n.WhileUp(ctx, func(ctx context.Context) error { return j.askMember(ctx, c, who, facts) })
+}
+
+// askMember asks the strategy to make this node a member of the datastore.
+func (j *join) askMember(ctx context.Context, c clustering.Plugin, who plugin.Identity, facts plugin.Node) error {
 	first := true
 	return j.r.Ask(ctx, "join", who, func(ctx context.Context, call plugin.Call) (plugin.Answer, error) {
 		first = call.Step.IsZero()

@@ -49,9 +49,10 @@ const (
 	joinLease = 10 * time.Minute
 	// maxSkew is how far clocks may be apart: certificates are dated back less.
 	maxSkew = 2 * time.Minute
-	// serveLimit is how long a strategy's route may take to change something:
-	// less than its caller, a plugin's question, has time.
-	serveLimit = 20 * time.Second
+	// serveLimit is how long a strategy's route may take to change something: so
+	// much less than strategyLimit, the time of its caller, that the caller hears
+	// of it.
+	serveLimit = 12 * time.Second
 )
 
 // BeginJoin reserves the joiner's token, asks whether it may come, and notes

@@ -67,17 +67,35 @@ func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 // patiently waits for what do waits for, no longer than limit, and not where
 // that is of no use; its error names the service that is to blame.
 func (n *Node) patiently(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	ends := &ends{from: map[string]int{}}
-	_, _ = n.ended(ctx, ends) // a service manager that does not answer yet counts from its first answer
-	go n.giveUp(ctx, stop, ends)
+	ctx, ends, stop := n.watchEnds(ctx)
+	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := do(ctx); err != nil {
 		return n.whyNotReady(ctx, err, ends)
 	}
 	return nil
+}
+
+// WhileUp does something unless a service of this node is started again and
+// again meanwhile: then the error names that.
+func (n *Node) WhileUp(ctx context.Context, do func(context.Context) error) error {
+	ctx, _, stop := n.watchEnds(ctx)
+	defer stop()
+	err := do(ctx)
+	if why, ok := errors.AsType[*NotReadyError](context.Cause(ctx)); ok && err != nil {
+		return why
+	}
+	return err
+}
+
+// watchEnds ends a context where a service does not stay up.
+func (n *Node) watchEnds(ctx context.Context) (watched context.Context, seen *ends, stop func()) {
+	watched, cancel := context.WithCancelCause(ctx)
+	seen = &ends{from: map[string]int{}}
+	_, _ = n.ended(watched, seen) // a service manager that does not answer yet counts from its first answer
+	go n.giveUp(watched, cancel, seen)
+	return watched, seen, func() { cancel(nil) }
 }
 
 // ends counts how often services have ended since a wait began: what a service

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -17,6 +18,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // sixth gives machines an address of IPv6 each, in one network.
@@ -72,8 +76,10 @@ func inTheWay(t *testing.T, server, m *machine, words []string) {
 	refuses("was the string cut off?", "join", words[1][:len(words[1])-10])
 }
 
-// diskFills has the joiner's disk fill up in the middle of a join, before its
-// node votes: that is what it says, and nothing is half done on either side.
+// diskFills has the joiner's disk fill up in the middle of a join: that is what
+// it says. Before its node votes nothing is half done on either side; then it
+// joins with the same words when there is room, though meanwhile nobody else
+// could write.
 func diskFills(t *testing.T, server, m *machine, words []string) {
 	t.Helper()
 	small := filepath.Join(passable(t), "disk")
@@ -84,26 +90,75 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 		return fmt.Sprint(strings.Fields(server.kubectl("get", "nodes", "-o", "name")), len(heardMembers(server)))
 	}
 	before := known()
-	m.fillsUp(small, "early", "take over the cluster.s keys", words...)
+	early := filepath.Join(small, "early")
+	m.fillsUp(small, early, func() error {
+		_, err := m.try(2*time.Minute, "sh", "-c", `until grep -qs '"name": "take over the cluster.s keys"' "$1"/var/journal/*/operation.json; do sleep 0.01; done`, "sh", early)
+		return err
+	}, words...)
+	m.run("mount", "-o", "remount,size=2200m", small)
 	if now := known(); now != before {
 		t.Errorf("nodes, and members of the datastore, were %s, and are %s", before, now)
 	}
 	nothingLeft(t, m)
+
+	store := etcdOf(t, server)
+	for name, reached := range map[string]func(*clientv3.MemberListResponse) bool{
+		"learns": func(l *clientv3.MemberListResponse) bool { return len(l.Members) == 2 },
+		"votes": func(l *clientv3.MemberListResponse) bool {
+			return len(l.Members) == 2 && !slices.ContainsFunc(l.Members, func(x *etcdserverpb.Member) bool { return x.IsLearner })
+		},
+	} {
+		root := filepath.Join(small, name)
+		words := []string{"join", server.invite(), "--name", "n2"}
+		m.fillsUp(small, root, func() error {
+			for often := time.NewTicker(5 * time.Millisecond); ; <-often.C {
+				if l, err := store.MemberList(t.Context()); err != nil || reached(l) {
+					return err
+				}
+			}
+		}, words...)
+		if name == "votes" { // and now its datastore ends, too
+			large := filepath.Join(t.TempDir(), "large")
+			if err := os.WriteFile(large, bytes.Repeat([]byte("0123456789abcdef"), 40000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 20 {
+				name := fmt.Sprintf("large-%d", i)
+				if _, err := server.try(20*time.Second, "mk", "kubectl", "--request-timeout=3s", "create", "configmap", name, "--from-file="+large); err != nil {
+					break
+				}
+			}
+			a := m.answer(append([]string{"--root", root}, words...)...)
+			if a.code == 0 || !strings.Contains(a.errs, "the disk is full") {
+				t.Errorf("a join that goes on with a full disk: %s", a)
+			}
+		}
+		m.run("mount", "-o", "remount,size=2200m", small)
+		t.Log(m.run("mk", append([]string{"--root", root}, words...)...))
+		joinedNow(t, server, "n2", 2)
+		m.run("mk", "--root", root, "leave")
+		server.kubectl("delete", "configmaps", "--all")
+		if now := known(); now != before {
+			t.Errorf("nodes, and members of the datastore, were %s, and are %s", before, now)
+		}
+		nothingLeft(t, m)
+	}
 }
 
-// fillsUp has the disk be full when mk has done a step of a join of the root
-// folder of that name on it, until mk has said so.
-func (m *machine) fillsUp(disk, root, step string, words ...string) {
+// fillsUp has a disk be full when a join of a root folder on it has come to
+// some point, and wants it to say so.
+func (m *machine) fillsUp(disk, root string, reached func() error, words ...string) {
 	m.t.Helper()
-	const fill = `until grep -qs "\"name\": \"$2\"" "$1/$3"/var/journal/*/operation.json; do sleep 0.01; done
-until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')" "$1" 2> /dev/null; do :; done`
 	full := make(chan error, 1)
 	go func() {
-		_, err := m.try(2*time.Minute, "sh", "-c", fill, "sh", disk, step, root)
+		err := reached()
+		if err == nil {
+			_, err = m.try(2*time.Minute, "sh", "-c", `until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')" "$1" 2> /dev/null; do :; done`, "sh", disk)
+		}
 		full <- err
 	}()
-	a := m.answer(append([]string{"--root", filepath.Join(disk, root)}, words...)...)
-	m.t.Logf("a disk that fills up behind %q: %s", step, a)
+	a := m.answer(append([]string{"--root", root}, words...)...)
+	m.t.Logf("a disk that fills up: %s", a)
 	if err := <-full; err != nil {
 		m.t.Error(err)
 	}
@@ -112,7 +167,6 @@ until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')"
 	if a.code == 0 || !says {
 		m.t.Error("it does not say that the disk is full")
 	}
-	m.run("mount", "-o", "remount,size=2200m", disk)
 }
 
 // firewalled has every node, the last of which is a worker, let through what mk
