@@ -71,6 +71,48 @@ func TestEndsCountFromTheWait(t *testing.T) {
 	}
 }
 
+// TestWhileUp: what somebody waits for ends where a service does not stay up,
+// and not for one that started again once, or that is not running yet.
+func TestWhileUp(t *testing.T) {
+	t.Parallel()
+	n := startedNode(t)
+	waited := errors.New("waited for nothing")
+	for name, c := range map[string]struct {
+		restarts func(asked int) int
+		gaveUp   bool
+	}{
+		"it stays up":     {func(int) int { return 3 }, false},
+		"once more":       {func(asked int) int { return 3 + min(1, asked-1) }, false},
+		"again and again": {func(asked int) int { return 3 + asked - 1 }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n.services = &counted{status: func(asked int) ([]service.Status, error) {
+					return []service.Status{
+						{Name: "etcd", State: service.Running, Restarts: c.restarts(asked), LastError: "no room"},
+						{Name: "kubelite", State: service.Stopped},
+					}, nil
+				}}
+				err := n.WhileUp(t.Context(), func(ctx context.Context) error {
+					select {
+					case <-ctx.Done():
+						return ctx.Err()
+					case <-time.After(time.Minute):
+						return waited
+					}
+				})
+				why, ok := errors.AsType[*NotReadyError](err)
+				if ok != c.gaveUp || !ok && !errors.Is(err, waited) || ok && (why.Service != "etcd" || why.LastError != "no room") {
+					t.Errorf("%v", err)
+				}
+				if err := n.WhileUp(t.Context(), func(context.Context) error { return nil }); err != nil {
+					t.Errorf("what is done at once: %v", err)
+				}
+			})
+		})
+	}
+}
+
 // startedNode is a node that was started, and is open.
 func startedNode(t *testing.T) *Node {
 	t.Helper()
