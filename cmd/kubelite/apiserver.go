@@ -80,6 +80,10 @@ func (s *apiServer) serve(ctx context.Context) error {
 	} {
 		part.Authorizer = gone
 	}
+	chain := config.Aggregator.GenericConfig.BuildHandlerChainFunc
+	config.Aggregator.GenericConfig.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+		return chain(gone.Ends(handler), c)
+	}
 	completed, err := config.Complete()
 	if err != nil {
 		return err

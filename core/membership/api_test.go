@@ -64,18 +64,11 @@ func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	old := o.kept[target]
 	switch {
-	case target == "/apis/admissionregistration.k8s.io/v1":
-		list := metav1.APIResourceList{GroupVersion: "admissionregistration.k8s.io/v1"}
-		for _, kind := range []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} {
-			list.APIResources = append(list.APIResources, metav1.APIResource{Name: plural(kind), Kind: kind, Verbs: metav1.Verbs{"get"}})
-		}
-		say(w, http.StatusOK, list)
 	case r.Method == http.MethodGet && strings.HasSuffix(target, "s") && old == nil && path.Base(path.Dir(target)) == "mk-system":
 		o.list(w, target, r.URL.Query().Get("labelSelector"))
-	case r.Method == http.MethodPatch && r.URL.Query().Get("dryRun") != "":
-		say(w, http.StatusOK, in)
-	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "": // a kubelet that is to be refused
-		say(w, http.StatusUnprocessableEntity, metav1.Status{Status: "Failure", Reason: metav1.StatusReasonInvalid, Code: http.StatusUnprocessableEntity})
+	case path.Base(r.URL.Path) == "subjectaccessreviews": // of a kubelet that is to be refused
+		in.Object["status"] = map[string]any{"denied": true}
+		say(w, http.StatusCreated, in)
 	case r.Method == http.MethodGet && old == nil, r.Method == http.MethodDelete && old == nil, r.Method == http.MethodPut && old == nil:
 		say(w, http.StatusNotFound, metav1.Status{Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound})
 	case r.Method == http.MethodPut && old.GetResourceVersion() != in.GetResourceVersion():
@@ -92,13 +85,6 @@ func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o.kept[target] = in
 		say(w, http.StatusOK, in)
 	}
-}
-
-func plural(kind string) string {
-	if p, ok := strings.CutSuffix(strings.ToLower(kind), "y"); ok {
-		return p + "ies"
-	}
-	return strings.ToLower(kind) + "s"
 }
 
 func (o *objects) list(w http.ResponseWriter, folder, selector string) {

@@ -188,8 +188,8 @@ func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Mem
 	return out, nil
 }
 
-// letRegister lets the kubelet of a joiner make its node's object, and notes
-// that before: if the join is taken back, it is kept from it again.
+// letRegister has the API servers let a joiner's programs in, and notes that
+// before: if the join is taken back, they are refused again.
 func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster.Member) error {
 	if m.State != cluster.Joining || m.Certified && !m.Barred {
 		return nil

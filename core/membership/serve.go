@@ -49,9 +49,9 @@ const (
 	joinLease = 10 * time.Minute
 	// maxSkew is how far clocks may be apart: certificates are dated back less.
 	maxSkew = 2 * time.Minute
-	// serveLimit is how long a strategy's route may take to change something: so
-	// much less than strategyLimit, the time of its caller, that the caller hears
-	// of it.
+	// serveLimit is how long a strategy's route may take to change something: less
+	// than strategyLimit, the time of its caller, so that the caller hears of it
+	// where nothing else takes long.
 	serveLimit = 12 * time.Second
 )
 

@@ -83,10 +83,22 @@ func (n *Node) WhileUp(ctx context.Context, do func(context.Context) error) erro
 	ctx, _, stop := n.watchEnds(ctx)
 	defer stop()
 	err := do(ctx)
-	if why, ok := errors.AsType[*NotReadyError](context.Cause(ctx)); ok && err != nil {
+	if why := whyEnded(ctx); why != nil && err != nil {
 		return why
 	}
 	return err
+}
+
+// whyEnded is why a context that watchEnds has made ended before its time, or
+// nil.
+func whyEnded(ctx context.Context) error {
+	why := context.Cause(ctx)
+	_, broken := errors.AsType[*NotReadyError](why)
+	_, outdated := errors.AsType[*OutdatedError](why)
+	if broken || outdated {
+		return why
+	}
+	return nil
 }
 
 // watchEnds ends a context where a service does not stay up.
@@ -243,10 +255,7 @@ func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // whyNotReady finds the service that is to blame.
 func (n *Node) whyNotReady(ctx context.Context, err error, ends *ends) error {
-	if why, ok := errors.AsType[*NotReadyError](context.Cause(ctx)); ok {
-		return why
-	}
-	if why, ok := errors.AsType[*OutdatedError](context.Cause(ctx)); ok {
+	if why := whyEnded(ctx); why != nil {
 		return why
 	}
 	list, statusErr := n.ended(context.WithoutCancel(ctx), ends)

@@ -101,6 +101,21 @@ func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) er
 	})
 }
 
+// UnbarSelf lets this node in again where its data say that it was removed, as
+// a snapshot of another time or node may. It waits for the API server.
+func (n *Node) UnbarSelf(ctx context.Context) error {
+	store, err := n.Store()
+	if err != nil {
+		return err
+	}
+	return n.patiently(ctx, readyTimeout, func(ctx context.Context) error {
+		if err := store.Client.WaitReady(ctx, n.detail); err != nil {
+			return err
+		}
+		return n.Unbar(ctx, store, n.Record.Name)
+	})
+}
+
 // changeBarred changes the list of nodes that were removed. All API servers
 // follow it.
 func (n *Node) changeBarred(ctx context.Context, c *kube.Client, change func(map[string][]byte) bool) error {
@@ -110,7 +125,7 @@ func (n *Node) changeBarred(ctx context.Context, c *kube.Client, change func(map
 // barredStore is where the list is kept.
 type barredStore interface {
 	read(ctx context.Context) (kube.Document, error)
-	write(ctx context.Context, doc kube.Document) (kube.Document, error)
+	write(ctx context.Context, doc kube.Document) error
 }
 
 // barring changes the list for all that a process does at once. What is wanted
@@ -188,7 +203,7 @@ func write(ctx context.Context, list barredStore, now time.Time, all []*barWish)
 			at, err := time.Parse(time.RFC3339, string(when))
 			return err != nil || now.Sub(at) > barredFor
 		})
-		if _, err = list.write(ctx, doc); !kube.Conflict(err) {
+		if err := list.write(ctx, doc); !kube.Conflict(err) {
 			return err
 		}
 	}
@@ -208,6 +223,7 @@ func (l barredList) read(ctx context.Context) (kube.Document, error) {
 	return doc, err
 }
 
-func (l barredList) write(ctx context.Context, doc kube.Document) (kube.Document, error) {
-	return l.client.WriteDocument(ctx, doc)
+func (l barredList) write(ctx context.Context, doc kube.Document) error {
+	_, err := l.client.WriteDocument(ctx, doc)
+	return err
 }

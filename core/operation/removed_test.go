@@ -38,7 +38,7 @@ func (l *heldList) read(context.Context) (kube.Document, error) {
 	return kube.Document{Data: data, Version: strconv.Itoa(l.version)}, nil
 }
 
-func (l *heldList) write(_ context.Context, doc kube.Document) (kube.Document, error) {
+func (l *heldList) write(_ context.Context, doc kube.Document) error {
 	if l.hold != nil {
 		<-l.hold
 	}
@@ -49,12 +49,12 @@ func (l *heldList) write(_ context.Context, doc kube.Document) (kube.Document, e
 		l.version++
 	}
 	if doc.Version != strconv.Itoa(l.version) {
-		return doc, apierrors.NewConflict(corev1.Resource("configmaps"), revoked.Name, errors.New("it has another version"))
+		return apierrors.NewConflict(corev1.Resource("configmaps"), revoked.Name, errors.New("it has another version"))
 	}
 	l.version++
 	l.writes++
-	l.data, doc.Version = maps.Clone(doc.Data), strconv.Itoa(l.version)
-	return doc, nil
+	l.data = maps.Clone(doc.Data)
+	return nil
 }
 
 func put(name string) func(map[string][]byte) bool {

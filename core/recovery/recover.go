@@ -185,6 +185,7 @@ func (n Node) remake(ctx context.Context, r *operation.Run, m made) error {
 		{"keep the old data aside", func(context.Context) error { return n.exchange(fresh, aside) }},
 		{"write the new identity", func(ctx context.Context) error { return n.reidentify(ctx, r) }},
 		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{}) }},
+		{letIn, n.UnbarSelf},
 	}
 	for _, s := range steps {
 		if err := r.Step(ctx, s.name, s.do); err != nil {
@@ -272,6 +273,8 @@ func (n Node) forgetLost(ctx context.Context) error {
 			i.Lost = append(i.Lost, lost{Name: m.Name, Agent: m.Agent()})
 		}
 	}
+	// A snapshot may say so of the node that it is restored on.
+	i.Lost = slices.DeleteFunc(i.Lost, func(l lost) bool { return l.Name == n.Record.Name })
 	// Noted first: who is forgotten is not found again.
 	if err := n.saveIdentity(i); err != nil {
 		return err

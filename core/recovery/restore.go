@@ -96,6 +96,7 @@ func (n Node) restoreData(ctx context.Context, r *operation.Run, o RestoreOption
 const (
 	readAll  = "read the snapshot"
 	takeOver = "take over who the node was"
+	letIn    = "let this node in"
 )
 
 // restoreAll makes this node from a snapshot.
@@ -134,6 +135,7 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 			return errors.Join(n.count(r.Record.ID), n.Root.SaveRecord(n.Record))
 		}},
 		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{NoBoot: o.NoBoot}) }},
+		{letIn, n.UnbarSelf},
 	}
 	for i, s := range steps {
 		if i > 1 {

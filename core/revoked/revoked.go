@@ -2,9 +2,9 @@
 // refuse everything to the users of a node that was removed, by a list of names that all of them follow. Whoever writes
 // the list, whoever goes by it and whoever makes the certificates take from here what they must agree on.
 //
-// It guarantees that each certificate which mk makes for a node's programs names the node, so that Node finds it. It does
-// not guarantee anything about users whom others bring in, such as tokens of service accounts: Kubernetes ends those with
-// the pods that they are for.
+// It guarantees that each certificate which mk makes for a worker names the node, so that Node finds it. It does not
+// guarantee anything about what a control-plane node has besides, which holds the authorities' keys anyway, nor about users
+// whom others bring in, such as tokens of service accounts: Kubernetes ends those with the pods that they are for.
 package revoked
 
 import "strings"

@@ -58,7 +58,7 @@ func (c *cluster) issue(t *testing.T, p pki.Profile, kt pki.KeyType) []byte {
 		t.Fatal(err)
 	}
 	asked := certs.CertificateRequest{ID: p.Name, CSR: csr, Authority: string(p.Authority), Profile: p.Name, Life: p.MaxLife,
-		CommonName: p.Subject("node-1"), Organizations: p.Groups, DNSNames: r.Names.DNS, KeyUsages: []string{certs.DigitalSignature}}
+		CommonName: p.Subject("node-1"), Organizations: p.GroupsOf("node-1"), DNSNames: r.Names.DNS, KeyUsages: []string{certs.DigitalSignature}}
 	for _, a := range r.Names.IPs {
 		asked.IPAddresses = append(asked.IPAddresses, a.String())
 	}

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -90,6 +91,26 @@ func (k *kept) ask(server *machine, port int, a asks) (status int, body string) 
 	return resp.StatusCode, text.String()
 }
 
+// watch follows something of a server; the answer is closed when that ends.
+func (k *kept) watch(server *machine, pair, path string) <-chan struct{} {
+	k.m.t.Helper()
+	req, err := http.NewRequestWithContext(k.m.t.Context(), http.MethodGet, fmt.Sprintf("https://%s:%d%s?watch=true&timeoutSeconds=3600", server.Address, apiPort, path), http.NoBody)
+	if err != nil {
+		k.m.t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: k.clients[pair].Transport}).Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		k.m.t.Fatalf("watch %s as %s: %v", path, pair, err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}()
+	return ended
+}
+
 // whileAsking asks all servers again and again, until it is asked how often
 // each status was the answer.
 func (k *kept) whileAsking(servers []*machine, a asks) (answers func() map[int]int) {
@@ -162,11 +183,25 @@ func removedGetsNothing(t *testing.T, servers []*machine, m *machine, name, othe
 	lease := fmt.Sprintf(`{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":%q,"namespace":"kube-node-lease"}}`, name)
 	event := `{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"removed-","namespace":"default"},"involvedObject":{"namespace":"default"},` +
 		`"reportingComponent":"x","reason":"x","type":"Normal"}`
+	follows := map[string]<-chan struct{}{}
+	for _, s := range servers {
+		follows["the kubelet at "+s.Address] = k.watch(s, "kubelet", "/api/v1/services")
+		follows["kube-proxy at "+s.Address] = k.watch(s, "proxy", endpointSlices)
+		follows["the agent at "+s.Address] = k.watch(s, "node-agent", mkSystem+"/configmaps")
+	}
 	comesBack := k.whileAsking(servers, asks{pair: "kubelet", method: "POST", path: "/api/v1/nodes", body: node})
 	server.run("mk", "remove-node", name, "--force")
 	for status, n := range comesBack() {
 		if t.Log(n, "answers of", status); status != 409 && status != 403 { // it is there still, or refused
 			t.Errorf("%d requests of a removed node to be one were answered with %d", n, status)
+		}
+	}
+	late := time.After(10 * time.Second)
+	for who, ended := range follows {
+		select {
+		case <-ended:
+		case <-late:
+			t.Errorf("%s of a removed node follows what it followed before", who)
 		}
 	}
 	for _, s := range servers {

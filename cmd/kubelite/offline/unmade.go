@@ -26,9 +26,12 @@ func Unmade(data string) error {
 	if !info.Mode().IsRegular() || info.Size() >= int64(firstPages*os.Getpagesize()) {
 		return nil
 	}
-	logs, err := filepath.Glob(filepath.Join(data, "member", "wal", "*.wal"))
-	if err != nil || len(logs) > 0 {
-		return err
+	log, err := os.ReadDir(filepath.Join(data, "member", "wal"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look at the datastore's files: %w", err)
+	}
+	if len(log) > 0 {
+		return nil
 	}
 	if err := os.Remove(file); err != nil {
 		return fmt.Errorf("remove a database that was never made: %w", err)

@@ -5,11 +5,14 @@ package removed
 import (
 	"context"
 	"fmt"
-	"sync"
+	"net/http"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -27,37 +30,9 @@ type Authorizer struct {
 	list *list
 }
 
-// list is what the API server has of the list: no object where nobody was ever removed.
-type list struct {
-	cache.Store
-	first sync.Once
-	read  chan struct{} // closed when it is known
-}
-
-// Replace takes over what was read.
-func (l *list) Replace(objects []any, version string) error {
-	err := l.Store.Replace(objects, version)
-	if err == nil {
-		l.first.Do(func() { close(l.read) })
-	}
-	return err
-}
-
-// holds reports whether a name is on the list; not before it is known.
-func (l *list) holds(name string) bool {
-	found, _, _ := l.GetByKey(revoked.Namespace + "/" + revoked.Name) // in memory: it does not fail
-	names, is := found.(*corev1.ConfigMap)
-	if !is {
-		return false
-	}
-	_, text := names.Data[name]
-	_, bytes := names.BinaryData[name]
-	return text || bytes
-}
-
 // Before is an authorizer that asks next about everybody who was not removed.
 func Before(next authorizer.Authorizer) *Authorizer {
-	return &Authorizer{next: next, list: &list{Store: cache.NewStore(cache.MetaNamespaceKeyFunc), read: make(chan struct{})}}
+	return &Authorizer{next: next, list: newList()}
 }
 
 // Authorize implements authorizer.Authorizer.
@@ -81,6 +56,19 @@ func (a *Authorizer) Authorize(ctx context.Context, attributes authorizer.Attrib
 	return a.next.Authorize(ctx, attributes)
 }
 
+// Ends is next, but what is under way for a node's program ends when the node is removed: an API server decides about a
+// watch once, when it begins, and lets it last as long as its client wants.
+func (a *Authorizer) Ends(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if u, known := request.UserFrom(r.Context()); known {
+			if name, is := revoked.Node(u.GetName(), u.GetGroups()); is {
+				r = r.WithContext(a.list.underWay(r.Context(), name))
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // Follow has the authorizer go by the list, and by each change of it, until ctx ends. It comes back when the list has been
 // read once, or ctx has ended.
 func (a *Authorizer) Follow(ctx context.Context, config *rest.Config) error {
@@ -90,7 +78,11 @@ func (a *Authorizer) Follow(ctx context.Context, config *rest.Config) error {
 	}
 	one := cache.NewListWatchFromClient(client.CoreV1().RESTClient(), "configmaps", revoked.Namespace,
 		fields.OneTermEqualSelector("metadata.name", revoked.Name))
-	go cache.NewReflectorWithOptions(one, &corev1.ConfigMap{}, a.list, cache.ReflectorOptions{Name: "removed nodes"}).RunWithContext(ctx)
+	go cache.NewReflectorWithOptions(one, &corev1.ConfigMap{}, a.list, cache.ReflectorOptions{
+		Name: "removed nodes",
+		// One object, asked of this very process: it need not be spared, and may have changed while it had no datastore.
+		Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Steps: 5, Cap: time.Second, Jitter: 0.5},
+	}).RunWithContext(ctx)
 	select {
 	case <-a.list.read:
 	case <-ctx.Done():

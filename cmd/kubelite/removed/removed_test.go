@@ -2,13 +2,18 @@ package removed
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"mk8s.io/mk/core/revoked"
 )
@@ -99,4 +104,50 @@ func TestAuthorize(t *testing.T) {
 	}
 	check("as bytes", authorizer.DecisionDeny, "removed")
 	checkReady("as bytes")
+}
+
+// What is under way for a node's program ends with the node, also when the handler has returned, as that of a watch does;
+// nobody else's does.
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	a := Before(authorizer.AuthorizerFunc(allowAll))
+	if err := a.list.Replace(nil, "1"); err != nil {
+		t.Fatal(err)
+	}
+	begin := func(ctx context.Context, who user.Info) context.Context {
+		var inside context.Context
+		ask := httptest.NewRequestWithContext(request.WithUser(ctx, who), http.MethodGet, "/api/v1/services?watch=true", http.NoBody)
+		a.Ends(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { inside = r.Context() })).ServeHTTP(httptest.NewRecorder(), ask)
+		return inside
+	}
+	proxy := &user.DefaultInfo{Name: "system:kube-proxy", Groups: []string{"mk:proxy:n2"}}
+	watched, other := begin(t.Context(), proxy), begin(t.Context(), &user.DefaultInfo{Name: "system:node:n3"})
+	person := begin(t.Context(), &user.DefaultInfo{Name: "n2"})
+	ended, end := context.WithCancel(t.Context())
+	begin(ended, proxy)
+	end()
+	if watched.Err() != nil {
+		t.Fatal("it ends with its handler")
+	}
+	if err := a.list.Add(names("n2")); err != nil {
+		t.Fatal(err)
+	}
+	if watched.Err() == nil || other.Err() != nil || person.Err() != nil {
+		t.Errorf("removed: %v; another node: %v; a person: %v", watched.Err(), other.Err(), person.Err())
+	}
+	if late := begin(t.Context(), proxy); late.Err() == nil {
+		t.Error("what was let in just before the removal goes on")
+	}
+	// Nothing is kept of what has ended.
+	left := func() int {
+		a.list.mu.Lock()
+		defer a.list.mu.Unlock()
+		return len(a.list.ends["n2"])
+	}
+	for deadline := time.Now().Add(10 * time.Second); left() > 0 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if left() > 0 || len(a.list.ends["n3"]) != 1 {
+		t.Errorf("%d of the removed node and %d of another are kept", left(), len(a.list.ends["n3"]))
+	}
 }
