@@ -226,7 +226,7 @@ func (j *join) remember() error {
 	}
 	if j.o.Worker {
 		j.n.Issuer.Remote = func(ctx context.Context, s peer.Sign) (*peer.Signed, error) {
-			s.Operation = j.r.Record.ID
+			s.Operation, s.Node = j.r.Record.ID, j.n.Record.Name
 			out := &peer.Signed{}
 			return out, j.client.Call(ctx, peer.SignPath, s, out)
 		}

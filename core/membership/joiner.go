@@ -138,11 +138,28 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 	if err != nil {
 		return nil, err
 	}
-	m, err := n.callerRecord(ctx, store, who, s.Operation)
+	m, err := n.signRecord(ctx, store, who, s)
 	if err != nil {
 		return nil, err
 	}
 	return n.certify(ctx, store, m, s.Requests, nil)
+}
+
+// signRecord is the record of the node that asks for certificates. A joiner
+// that says its name is not looked for among all.
+func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller, s peer.Sign) (*cluster.Member, error) {
+	if s.Operation == "" || pki.CheckNodeName(s.Node) != nil {
+		return n.callerRecord(ctx, store, who, s.Operation)
+	}
+	m, err := store.Get(ctx, s.Node)
+	if err != nil {
+		return nil, err
+	}
+	var one []*cluster.Member
+	if m != nil {
+		one = append(one, m)
+	}
+	return n.joinerAmong(ctx, store, one, who, s.Operation)
 }
 
 // certify has keys of a node certified, and notes that of its agent; noted may

@@ -120,6 +120,7 @@ const CoreRecipient = "core"
 // Sign asks for certificates of the caller's own node.
 type Sign struct {
 	Operation string      `json:"operation,omitempty"` // of the join; empty for a member, which has a certificate
+	Node      string      `json:"node,omitempty"`      // the joiner's name, by which its record is found at once
 	Requests  []SignEntry `json:"requests"`
 }
 

@@ -183,7 +183,7 @@ func (p *Local) Sign(ctx context.Context, r certs.SignRequest) ([]certs.SignResu
 	if now.IsZero() {
 		now = time.Now()
 	}
-	return state.Once(ctx, dir, now, r.Call.OperationID, "sign "+digest(r.Requests), func(l *state.Locked) ([]certs.SignResult, error) {
+	return state.OnceUnsynced(ctx, dir, now, r.Call.OperationID, "sign "+digest(r.Requests), func(l *state.Locked) ([]certs.SignResult, error) {
 		all := &store{}
 		if err := l.Read(storeName, all); err != nil {
 			return nil, err

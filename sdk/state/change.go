@@ -16,8 +16,9 @@ const commitName = ".commit"
 // Locked is the folder while it is held by Change or Once. It must not be used
 // after they return.
 type Locked struct {
-	dir    *Dir
-	staged map[string]json.RawMessage
+	dir      *Dir
+	staged   map[string]json.RawMessage
+	unsynced bool // one file may be put in place without waiting for the disk
 }
 
 // Read reads a file, as this change has written it. A file that is not there
@@ -58,7 +59,7 @@ func (d *Dir) Change(ctx context.Context, f func(l *Locked) error) error {
 	if err := f(l); err != nil {
 		return err
 	}
-	if err := d.commit(l.staged); err != nil {
+	if err := d.commit(l.staged, l.unsynced && len(l.staged) == 1); err != nil {
 		return fmt.Errorf("writing the state: %w", err)
 	}
 	return nil
@@ -66,18 +67,18 @@ func (d *Dir) Change(ctx context.Context, f func(l *Locked) error) error {
 
 // commit puts files in place. Several are first written into one, whose rename
 // is the moment at which all of them hold; recover finishes what was cut off.
-func (d *Dir) commit(files map[string]json.RawMessage) error {
+func (d *Dir) commit(files map[string]json.RawMessage, unsynced bool) error {
 	if len(files) > 1 {
 		b, err := json.Marshal(files)
 		if err != nil {
 			return err
 		}
-		if err := d.replace(commitName, b); err != nil {
+		if err := d.replace(commitName, b, false); err != nil {
 			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := d.replace(name, append(slices.Clip(files[name]), '\n')); err != nil {
+		if err := d.replace(name, append(slices.Clip(files[name]), '\n'), unsynced); err != nil {
 			return err
 		}
 	}
@@ -107,7 +108,7 @@ func (d *Dir) recover() error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := d.replace(name, append(slices.Clip(files[name]), '\n')); err != nil {
+		if err := d.replace(name, append(slices.Clip(files[name]), '\n'), false); err != nil {
 			return fmt.Errorf("finishing a change of the state: %w", err)
 		}
 	}

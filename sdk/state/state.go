@@ -137,13 +137,13 @@ func (d *Dir) Update(ctx context.Context, name string, v any, f func() error) er
 	})
 }
 
-func (d *Dir) replace(name string, b []byte) error {
+func (d *Dir) replace(name string, b []byte, unsynced bool) error {
 	f, err := os.CreateTemp(d.path, tempForm) // 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
-	if err == nil {
+	if err == nil && !unsynced {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())
@@ -152,6 +152,9 @@ func (d *Dir) replace(name string, b []byte) error {
 	}
 	if err != nil {
 		return errors.Join(err, ignoreMissing(os.Remove(f.Name())))
+	}
+	if unsynced {
+		return nil
 	}
 	return d.sync()
 }

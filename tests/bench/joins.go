@@ -218,7 +218,7 @@ func (j *joiner) sign(ctx context.Context) error {
 		return err
 	}
 	var signed peer.Signed
-	if err := j.client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.request.Operation, Requests: []peer.SignEntry{{Profile: p.Name, CSR: csr}}}, &signed); err != nil {
+	if err := j.client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.request.Operation, Node: j.request.Name, Requests: []peer.SignEntry{{Profile: p.Name, CSR: csr}}}, &signed); err != nil {
 		return err
 	}
 	if len(signed.Certificates) != 1 {
