@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -95,7 +96,8 @@ func Silent(err error) bool {
 		return true
 	}
 	_, unanswered := errors.AsType[*url.Error](err)
-	return unanswered || errors.Is(err, context.DeadlineExceeded)
+	// An answer that breaks off is none.
+	return unanswered || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // WaitRefusesNode waits until the API server denies everything to the kubelet of a node. It learns of a removal some time

@@ -379,6 +379,14 @@ func TestSilent(t *testing.T) {
 	if _, err := gone.Node(t.Context(), "a"); !Silent(err) {
 		t.Errorf("a connection that breaks off: %v", err)
 	}
+	half := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`{"kind":"Node",`))
+	})
+	if _, err := half.Node(t.Context(), "a"); !Silent(err) {
+		t.Errorf("an answer that breaks off: %v", err)
+	}
 	if Silent(errors.New("another")) || Silent(nil) {
 		t.Error("any error is taken for silence")
 	}

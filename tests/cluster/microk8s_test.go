@@ -275,7 +275,7 @@ func (g *guest) barred(server *machine) {
 	}
 	g.eventually(30*time.Second, func() error {
 		_, err := g.try(20*time.Second, filepath.Join(g.Out, "bin/kubelite"), "kubectl",
-			"--kubeconfig", filepath.Join(g.data, "credentials/kubelet.config"), "create", "-f", file)
+			"--kubeconfig", filepath.Join(g.data, "credentials/kubelet.config"), "create", "--raw", "/api/v1/nodes", "-f", file)
 		if err == nil {
 			server.kubectl("delete", "node", g.name)
 			err = errors.New("a node that was removed is a node again")
@@ -286,7 +286,7 @@ func (g *guest) barred(server *machine) {
 		return err
 	})
 	if out, err := g.try(20*time.Second, filepath.Join(g.Out, "bin/kubelite"), "kubectl", "--kubeconfig",
-		filepath.Join(g.data, "credentials/proxy.config"), "get", "services"); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+		filepath.Join(g.data, "credentials/proxy.config"), "get", "--raw", "/api/v1/services"); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
 		g.t.Errorf("kube-proxy of a node that was removed: %s, %v", out, err)
 	}
 }
