@@ -446,6 +446,22 @@ func (n *Node) PrepareServices(ctx context.Context) error {
 	return n.ensureManager(ctx)
 }
 
+// StartRuntime starts containerd and gives it the images that came with mk,
+// for a node that has pods already: they start as soon as the kubelet does, and
+// would wait for an image that nobody offers.
+func (n *Node) StartRuntime(ctx context.Context) error {
+	if err := n.PrepareServices(ctx); err != nil {
+		return err
+	}
+	if err := n.refreshServices(ctx); err != nil {
+		return err
+	}
+	if err := n.services.Start(ctx, defaults.Containerd); err != nil {
+		return err
+	}
+	return n.importImages(ctx)
+}
+
 // StartServices starts all of the node's services.
 func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
 	if err := n.PrepareServices(ctx); err != nil {

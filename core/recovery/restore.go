@@ -134,6 +134,7 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 			n.Record.ClusterID = m.Cluster
 			return errors.Join(n.count(r.Record.ID), n.Root.SaveRecord(n.Record))
 		}},
+		{"start containerd", n.StartRuntime},
 		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{NoBoot: o.NoBoot}) }},
 		{letIn, n.UnbarSelf},
 	}
