@@ -23,16 +23,17 @@ import (
 // readyz is open to everybody: by it clients tell what is refused for good from what an API server refuses that starts.
 const readyz = "/readyz"
 
-// Authorizer denies everything to who is on the list, and to the programs of all nodes until the list has been read: an API
-// server that starts forbids everything to everybody else meanwhile. What it does not deny the next one decides.
+// Authorizer denies everything to who is on the list. Until the list has been read the programs of all nodes wait for it.
+// What it does not deny the next one decides.
 type Authorizer struct {
-	next authorizer.Authorizer
-	list *list
+	next     authorizer.Authorizer
+	list     *list
+	patience time.Duration // for the list
 }
 
 // Before is an authorizer that asks next about everybody who was not removed.
 func Before(next authorizer.Authorizer) *Authorizer {
-	return &Authorizer{next: next, list: newList()}
+	return &Authorizer{next: next, list: newList(), patience: 10 * time.Second}
 }
 
 // Authorize implements authorizer.Authorizer.
@@ -48,12 +49,28 @@ func (a *Authorizer) Authorize(ctx context.Context, attributes authorizer.Attrib
 	select {
 	case <-a.list.read:
 	default:
-		return authorizer.DecisionDeny, "the list of removed nodes has not been read yet", nil
+		if !a.awaitList(ctx) {
+			return authorizer.DecisionDeny, "the list of removed nodes has not been read yet", nil
+		}
 	}
 	if a.list.holds(name) {
 		return authorizer.DecisionDeny, fmt.Sprintf("the node %q was removed from the cluster; it comes back by mk join", name), nil
 	}
 	return a.next.Authorize(ctx, attributes)
+}
+
+// awaitList waits for the list, and tells whether it has been read. It takes a fraction of a second when the API server
+// starts. A refusal would cost more: kubelets and proxies ask again after growing pauses, some of them not at all.
+func (a *Authorizer) awaitList(ctx context.Context) bool {
+	late := time.NewTimer(a.patience)
+	defer late.Stop()
+	select {
+	case <-a.list.read:
+		return true
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // Ends is next, but what is under way for a node's program ends when the node is removed: an API server decides about a

@@ -2,6 +2,7 @@ package removed
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -46,6 +47,7 @@ func TestAuthorize(t *testing.T) {
 		"nobody": nil,
 	}
 	a := Before(authorizer.AuthorizerFunc(allowAll))
+	a.patience = time.Millisecond
 	ask := func(who user.Info) (authorizer.Decision, string) {
 		t.Helper()
 		decision, reason, err := a.Authorize(t.Context(), authorizer.AttributesRecord{User: who, Verb: "get", Path: "/version"})
@@ -104,6 +106,32 @@ func TestAuthorize(t *testing.T) {
 	}
 	check("as bytes", authorizer.DecisionDeny, "removed")
 	checkReady("as bytes")
+}
+
+// Who asks before the list is known is answered by it.
+func TestWaitsForTheList(t *testing.T) {
+	t.Parallel()
+	a := Before(authorizer.AuthorizerFunc(allowAll))
+	answers := make(chan string, 2)
+	for _, name := range []string{"n1", "n2"} {
+		go func() {
+			who := &user.DefaultInfo{Name: "system:node:" + name}
+			got, _, _ := a.Authorize(t.Context(), authorizer.AttributesRecord{User: who, Verb: "get", Path: "/version"})
+			answers <- fmt.Sprint(name, " ", got == authorizer.DecisionAllow)
+		}()
+	}
+	if err := a.list.Replace([]any{names("n2")}, "1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := map[string]bool{<-answers: true, <-answers: true}; !got["n1 true"] || !got["n2 false"] {
+		t.Error(got)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	never := Before(authorizer.AuthorizerFunc(allowAll))
+	if got, _, _ := never.Authorize(gone, authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "system:node:n1"}, Path: "/version"}); got != authorizer.DecisionDeny {
+		t.Error("who has gone is let in")
+	}
 }
 
 // What is under way for a node's program ends with the node, also when the handler has returned, as that of a watch does;
