@@ -74,7 +74,7 @@ func (s *apiServer) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	gone := removed.Before(config.KubeAPIs.ControlPlane.Generic.Authorization.Authorizer)
+	gone := removed.Before(config.KubeAPIs.ControlPlane.Generic.Authorization.Authorizer, s.ready)
 	for _, part := range []*genericapiserver.AuthorizationInfo{
 		&config.Aggregator.GenericConfig.Authorization, &config.KubeAPIs.ControlPlane.Generic.Authorization, &config.ApiExtensions.GenericConfig.Authorization,
 	} {

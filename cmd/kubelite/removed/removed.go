@@ -23,17 +23,22 @@ import (
 // readyz is open to everybody: by it clients tell what is refused for good from what an API server refuses that starts.
 const readyz = "/readyz"
 
-// Authorizer denies everything to who is on the list. Until the list has been read the programs of all nodes wait for it.
+// Authorizer denies everything to who is on the list. While the API server starts it knows neither the list nor the roles:
+// the programs of nodes wait then, where they would be refused. They would ask again after growing pauses, or not at all.
 // What it does not deny the next one decides.
 type Authorizer struct {
 	next     authorizer.Authorizer
 	list     *list
-	patience time.Duration // for the list
+	ready    <-chan struct{} // closed when the API server was ready once
+	patience time.Duration   // of who asks before
 }
 
-// Before is an authorizer that asks next about everybody who was not removed.
-func Before(next authorizer.Authorizer) *Authorizer {
-	return &Authorizer{next: next, list: newList(), patience: 10 * time.Second}
+// askAgain is how often the next one is asked again meanwhile.
+const askAgain = 20 * time.Millisecond
+
+// Before is an authorizer that asks next about everybody who was not removed; ready is closed when the API server is.
+func Before(next authorizer.Authorizer, ready <-chan struct{}) *Authorizer {
+	return &Authorizer{next: next, list: newList(), ready: ready, patience: 10 * time.Second}
 }
 
 // Authorize implements authorizer.Authorizer.
@@ -47,30 +52,39 @@ func (a *Authorizer) Authorize(ctx context.Context, attributes authorizer.Attrib
 		return a.next.Authorize(ctx, attributes)
 	}
 	select {
+	case <-a.ready:
+		return a.decide(ctx, name, attributes)
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.patience)
+	defer cancel()
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	for {
+		decision, reason, err := a.decide(ctx, name, attributes)
+		if decision == authorizer.DecisionAllow {
+			return decision, reason, err
+		}
+		select {
+		case <-again.C:
+		case <-a.ready:
+			return a.decide(ctx, name, attributes)
+		case <-ctx.Done():
+			return decision, reason, err
+		}
+	}
+}
+
+func (a *Authorizer) decide(ctx context.Context, name string, attributes authorizer.Attributes) (authorizer.Decision, string, error) {
+	select {
 	case <-a.list.read:
 	default:
-		if !a.awaitList(ctx) {
-			return authorizer.DecisionDeny, "the list of removed nodes has not been read yet", nil
-		}
+		return authorizer.DecisionDeny, "the list of removed nodes has not been read yet", nil
 	}
 	if a.list.holds(name) {
 		return authorizer.DecisionDeny, fmt.Sprintf("the node %q was removed from the cluster; it comes back by mk join", name), nil
 	}
 	return a.next.Authorize(ctx, attributes)
-}
-
-// awaitList waits for the list, and tells whether it has been read. It takes a fraction of a second when the API server
-// starts. A refusal would cost more: kubelets and proxies ask again after growing pauses, some of them not at all.
-func (a *Authorizer) awaitList(ctx context.Context) bool {
-	late := time.NewTimer(a.patience)
-	defer late.Stop()
-	select {
-	case <-a.list.read:
-		return true
-	case <-late.C:
-	case <-ctx.Done():
-	}
-	return false
 }
 
 // Ends is next, but what is under way for a node's program ends when the node is removed: an API server decides about a

@@ -2,12 +2,14 @@ package removed
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,7 +48,8 @@ func TestAuthorize(t *testing.T) {
 		"a pod": &user.DefaultInfo{Name: "system:serviceaccount:n2:n2"}, "a proxy by token": &user.DefaultInfo{Name: "system:kube-proxy"},
 		"nobody": nil,
 	}
-	a := Before(authorizer.AuthorizerFunc(allowAll))
+	ready := make(chan struct{})
+	a := Before(authorizer.AuthorizerFunc(allowAll), ready)
 	a.patience = time.Millisecond
 	ask := func(who user.Info) (authorizer.Decision, string) {
 		t.Helper()
@@ -81,6 +84,7 @@ func TestAuthorize(t *testing.T) {
 	}
 	check("before the list is read", authorizer.DecisionDeny, "has not been read")
 	checkReady("before the list is read")
+	close(ready)
 	for _, step := range []struct {
 		when string
 		do   func() error
@@ -108,37 +112,72 @@ func TestAuthorize(t *testing.T) {
 	checkReady("as bytes")
 }
 
-// Who asks before the list is known is answered by it.
-func TestWaitsForTheList(t *testing.T) {
+// Who asks before the list is known, or the roles, is answered by them.
+func TestWaits(t *testing.T) {
 	t.Parallel()
-	a := Before(authorizer.AuthorizerFunc(allowAll))
-	answers := make(chan string, 2)
-	for _, name := range []string{"n1", "n2"} {
-		go func() {
+	synctest.Test(t, func(t *testing.T) {
+		ready := make(chan struct{})
+		var roles atomic.Bool
+		next := func(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
+			if roles.Load() {
+				return authorizer.DecisionAllow, "", nil
+			}
+			return authorizer.DecisionNoOpinion, "", nil
+		}
+		a := Before(authorizer.AuthorizerFunc(next), ready)
+		answers := map[string]authorizer.Decision{}
+		var mu sync.Mutex
+		ask := func(ctx context.Context, name string) {
 			who := &user.DefaultInfo{Name: "system:node:" + name}
-			got, _, _ := a.Authorize(t.Context(), authorizer.AttributesRecord{User: who, Verb: "get", Path: "/version"})
-			answers <- fmt.Sprint(name, " ", got == authorizer.DecisionAllow)
-		}()
-	}
-	if err := a.list.Replace([]any{names("n2")}, "1"); err != nil {
-		t.Fatal(err)
-	}
-	if got := map[string]bool{<-answers: true, <-answers: true}; !got["n1 true"] || !got["n2 false"] {
-		t.Error(got)
-	}
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	never := Before(authorizer.AuthorizerFunc(allowAll))
-	if got, _, _ := never.Authorize(gone, authorizer.AttributesRecord{User: &user.DefaultInfo{Name: "system:node:n1"}, Path: "/version"}); got != authorizer.DecisionDeny {
-		t.Error("who has gone is let in")
-	}
+			got, _, _ := a.Authorize(ctx, authorizer.AttributesRecord{User: who, Verb: "get", Path: "/version"})
+			mu.Lock()
+			defer mu.Unlock()
+			answers[name] = got
+		}
+		here := func(name string) { ask(t.Context(), name) }
+		gone, leave := context.WithCancel(t.Context())
+		begun := time.Now()
+		for who, do := range map[string]func(string){"member": here, "removed": here, "gone": func(name string) { ask(gone, name) }} {
+			go do(who)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		if len(answers) != 1 || answers["gone"] != authorizer.DecisionDeny {
+			t.Fatalf("before the list is known: %v", answers)
+		}
+		if err := a.list.Replace([]any{names("removed")}, "1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(answers) != 1 {
+			t.Fatalf("before the roles are known: %v", answers)
+		}
+		roles.Store(true)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(answers) != 2 || answers["member"] != authorizer.DecisionAllow {
+			t.Fatalf("when they are: %v", answers)
+		}
+		close(ready)
+		synctest.Wait()
+		if len(answers) != 3 || answers["removed"] != authorizer.DecisionDeny || time.Since(begun) != 3*time.Second {
+			t.Errorf("when it is ready: %v", answers)
+		}
+		roles.Store(false)
+		if here("late"); answers["late"] != authorizer.DecisionNoOpinion || time.Since(begun) != 3*time.Second {
+			t.Errorf("afterwards nobody waits: %v", answers)
+		}
+	})
 }
 
 // What is under way for a node's program ends with the node, also when the handler has returned, as that of a watch does;
 // nobody else's does.
 func TestEnds(t *testing.T) {
 	t.Parallel()
-	a := Before(authorizer.AuthorizerFunc(allowAll))
+	a := Before(authorizer.AuthorizerFunc(allowAll), nil)
 	if err := a.list.Replace(nil, "1"); err != nil {
 		t.Fatal(err)
 	}
