@@ -140,8 +140,7 @@ func TestWaits(t *testing.T) {
 		for who, do := range map[string]func(string){"member": here, "removed": here, "gone": func(name string) { ask(gone, name) }} {
 			go do(who)
 		}
-		time.Sleep(time.Second)
-		synctest.Wait()
+		after(time.Second)
 		leave()
 		synctest.Wait()
 		if len(answers) != 1 || answers["gone"] != authorizer.DecisionDeny {
@@ -150,14 +149,12 @@ func TestWaits(t *testing.T) {
 		if err := a.list.Replace([]any{names("removed")}, "1"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
-		synctest.Wait()
+		after(time.Second)
 		if len(answers) != 1 {
 			t.Fatalf("before the roles are known: %v", answers)
 		}
 		roles.Store(true)
-		time.Sleep(time.Second)
-		synctest.Wait()
+		after(time.Second)
 		if len(answers) != 2 || answers["member"] != authorizer.DecisionAllow {
 			t.Fatalf("when they are: %v", answers)
 		}
@@ -172,6 +169,9 @@ func TestWaits(t *testing.T) {
 		}
 	})
 }
+
+// after passes time in a bubble of synctest.
+func after(d time.Duration) { <-time.After(d); synctest.Wait() }
 
 // What is under way for a node's program ends with the node, also when the handler has returned, as that of a watch does;
 // nobody else's does.
