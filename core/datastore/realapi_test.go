@@ -83,6 +83,29 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 }
 
+// What pods know of the authority goes, in every namespace, and nothing else.
+func TestForgetRootBundles(t *testing.T) {
+	w, ctx := newWorld(t), bounded(t)
+	c := w.grow(ctx, "a")
+	keys := map[string]bool{
+		configMaps + "default" + rootBundle: false, configMaps + "kube-system" + rootBundle: false,
+		configMaps + "default/kube-root-ca.crt.mine": true, configMaps + "default/other": true, "/registry/secrets/default" + rootBundle: true,
+	}
+	for key := range keys {
+		w.write(ctx, c, key, "x")
+	}
+	for range 2 {
+		if err := c.ForgetRootBundles(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key, stays := range keys {
+		if there := w.read(ctx, c, key) != ""; there != stays {
+			t.Errorf("%s is there: %v", key, there)
+		}
+	}
+}
+
 func TestQuorum(t *testing.T) {
 	w, ctx := newWorld(t), bounded(t)
 	c := w.grow(ctx, "a", "b", "c")

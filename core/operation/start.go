@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/netinfo"
 	"mk8s.io/mk/core/node"
@@ -446,20 +447,24 @@ func (n *Node) PrepareServices(ctx context.Context) error {
 	return n.ensureManager(ctx)
 }
 
-// StartRuntime starts containerd and gives it the images that came with mk,
-// for a node that has pods already: they start as soon as the kubelet does, and
-// would wait for an image that nobody offers.
-func (n *Node) StartRuntime(ctx context.Context) error {
+// PreparePods makes what pods need that a snapshot brings along: they start as
+// soon as the kubelet does. Their images are to be there, or they wait for those
+// that nobody offers. What the snapshot says of the cluster's authority may be of
+// another one, and a program reads it once: Kubernetes publishes it anew.
+func (n *Node) PreparePods(ctx context.Context) error {
 	if err := n.PrepareServices(ctx); err != nil {
 		return err
 	}
 	if err := n.refreshServices(ctx); err != nil {
 		return err
 	}
-	if err := n.services.Start(ctx, defaults.Containerd); err != nil {
+	if err := n.services.Start(ctx, defaults.Containerd, defaults.Etcd); err != nil {
 		return err
 	}
-	return n.importImages(ctx)
+	if err := n.importImages(ctx); err != nil {
+		return err
+	}
+	return n.withDatastore(func(c *datastore.Client) error { return c.ForgetRootBundles(ctx) })
 }
 
 // StartServices starts all of the node's services.

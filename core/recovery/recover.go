@@ -184,6 +184,7 @@ func (n Node) remake(ctx context.Context, r *operation.Run, m made) error {
 		}},
 		{"keep the old data aside", func(context.Context) error { return n.exchange(fresh, aside) }},
 		{"write the new identity", func(ctx context.Context) error { return n.reidentify(ctx, r) }},
+		{preparePods, n.PreparePods},
 		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{}) }},
 		{letIn, n.UnbarSelf},
 	}

@@ -97,6 +97,8 @@ const (
 	readAll  = "read the snapshot"
 	takeOver = "take over who the node was"
 	letIn    = "let this node in"
+	// preparePods comes before the services.
+	preparePods = "prepare for the pods"
 )
 
 // restoreAll makes this node from a snapshot.
@@ -134,7 +136,7 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 			n.Record.ClusterID = m.Cluster
 			return errors.Join(n.count(r.Record.ID), n.Root.SaveRecord(n.Record))
 		}},
-		{"start containerd", n.StartRuntime},
+		{preparePods, n.PreparePods},
 		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{NoBoot: o.NoBoot}) }},
 		{letIn, n.UnbarSelf},
 	}

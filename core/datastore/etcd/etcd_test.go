@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,10 +64,22 @@ func (m *member) Status(ctx context.Context, _ *etcdserverpb.StatusRequest) (*et
 
 func (m *member) Range(_ context.Context, r *etcdserverpb.RangeRequest) (*etcdserverpb.RangeResponse, error) {
 	m.asked = append(m.asked, *r)
+	if key, of := strings.CutPrefix(string(r.Key), "/pages/"); of {
+		all := []*mvccpb.KeyValue{{Key: []byte("/pages/a")}, {Key: []byte("/pages/b")}, {Key: []byte("/pages/c")}}
+		if key == "" {
+			return &etcdserverpb.RangeResponse{Count: 3, Kvs: all[:2], More: true}, nil
+		}
+		return &etcdserverpb.RangeResponse{Count: 1, Kvs: all[2:]}, nil
+	}
 	if string(r.Key) != "/there" {
 		return &etcdserverpb.RangeResponse{Header: &etcdserverpb.ResponseHeader{}}, nil
 	}
 	return &etcdserverpb.RangeResponse{Count: 1, Kvs: []*mvccpb.KeyValue{{Key: r.Key, Value: []byte("value"), Lease: 3, Version: 2}}}, nil
+}
+
+func (m *member) DeleteRange(_ context.Context, r *etcdserverpb.DeleteRangeRequest) (*etcdserverpb.DeleteRangeResponse, error) {
+	m.asked = append(m.asked, *r)
+	return &etcdserverpb.DeleteRangeResponse{Deleted: 1}, nil
 }
 
 func (m *member) Snapshot(_ *etcdserverpb.SnapshotRequest, to etcdserverpb.Maintenance_SnapshotServer) error {
@@ -182,6 +195,26 @@ func TestChangesAndRefusalsAreEtcds(t *testing.T) {
 	remove, _ := m.asked[2].(etcdserverpb.MemberRemoveRequest)
 	move, _ := m.asked[3].(etcdserverpb.MoveLeaderRequest)
 	if !slices.Equal(add.PeerURLs, []string{"https://c:2380"}) || !add.IsLearner || promote.ID != 1<<63 || remove.ID != 3 || move.TargetID != 4 {
+		t.Errorf("asked %+v", m.asked)
+	}
+}
+
+// Keys come in pages, each from behind the one before.
+func TestKeysComeInPages(t *testing.T) {
+	t.Parallel()
+	c, m := serve(t)
+	keys, err := c.Keys(limited(t), "/pages/")
+	if err != nil || !slices.Equal(keys, []string{"/pages/a", "/pages/b", "/pages/c"}) {
+		t.Errorf("%q, %v", keys, err)
+	}
+	if err := c.Delete(limited(t), "/pages/a"); err != nil {
+		t.Error(err)
+	}
+	first, _ := m.asked[0].(etcdserverpb.RangeRequest)
+	second, _ := m.asked[1].(etcdserverpb.RangeRequest)
+	gone, _ := m.asked[2].(etcdserverpb.DeleteRangeRequest)
+	if string(first.Key) != "/pages/" || string(first.RangeEnd) != "/pages0" || !first.KeysOnly || first.Serializable || first.Limit == 0 ||
+		string(second.Key) != "/pages/b\x00" || string(second.RangeEnd) != "/pages0" || string(gone.Key) != "/pages/a" || len(gone.RangeEnd) != 0 {
 		t.Errorf("asked %+v", m.asked)
 	}
 }

@@ -143,3 +143,22 @@ func parseBlob(data []byte) (blob []byte, err error) {
 	})
 	return blob, err
 }
+
+// parseKeys are the keys that an answer holds, and whether there are more.
+func parseKeys(data []byte) (keys []string, more bool, err error) {
+	err = fields(data, func(f field) error {
+		switch f.number {
+		case 2:
+			return fields(f.bytes, func(f field) error {
+				if f.number == 1 {
+					keys = append(keys, string(f.bytes))
+				}
+				return nil
+			})
+		case 3:
+			more = f.value != 0
+		}
+		return nil
+	})
+	return keys, more, err
+}

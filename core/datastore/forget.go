@@ -1,0 +1,37 @@
+package datastore
+
+import (
+	"context"
+	"strings"
+
+	"mk8s.io/mk/core/datastore/etcd"
+)
+
+// Where the API server keeps what Kubernetes publishes of the cluster's
+// authority for pods: one object in each namespace.
+const (
+	configMaps = "/registry/configmaps/"
+	rootBundle = "/kube-root-ca.crt"
+)
+
+// ForgetRootBundles removes what pods are told of the cluster's authority. Pods
+// wait until Kubernetes publishes it anew.
+func (c *Client) ForgetRootBundles(ctx context.Context) error {
+	return c.change(ctx, "forget what pods know of the authority", func(ctx context.Context, _ *Status) (bool, error) {
+		return true, c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error {
+			keys, err := e.Keys(ctx, configMaps)
+			if err != nil {
+				return err
+			}
+			for _, key := range keys {
+				if !strings.HasSuffix(key, rootBundle) {
+					continue
+				}
+				if err := e.Delete(ctx, key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
