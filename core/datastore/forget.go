@@ -7,9 +7,10 @@ import (
 	"mk8s.io/mk/core/datastore/etcd"
 )
 
-// Where the API server keeps what Kubernetes publishes of the cluster's
-// authority for pods: one object in each namespace.
+// Where the API server keeps namespaces, and what Kubernetes publishes in each
+// of the cluster's authority for pods.
 const (
+	namespaces = "/registry/namespaces/"
 	configMaps = "/registry/configmaps/"
 	rootBundle = "/kube-root-ca.crt"
 )
@@ -19,19 +20,13 @@ const (
 func (c *Client) ForgetRootBundles(ctx context.Context) error {
 	return c.change(ctx, "forget what pods know of the authority", func(ctx context.Context, _ *Status) (bool, error) {
 		return true, c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error {
-			keys, err := e.Keys(ctx, configMaps)
-			if err != nil {
-				return err
-			}
+			keys, err := e.Keys(ctx, namespaces)
 			for _, key := range keys {
-				if !strings.HasSuffix(key, rootBundle) {
-					continue
-				}
-				if err := e.Delete(ctx, key); err != nil {
-					return err
+				if err == nil {
+					err = e.Delete(ctx, configMaps+strings.TrimPrefix(key, namespaces)+rootBundle)
 				}
 			}
-			return nil
+			return err
 		})
 	})
 }

@@ -88,8 +88,9 @@ func TestForgetRootBundles(t *testing.T) {
 	w, ctx := newWorld(t), bounded(t)
 	c := w.grow(ctx, "a")
 	keys := map[string]bool{
+		namespaces + "default": true, namespaces + "kube-system": true, "/registry/namespaces.x/other": true,
 		configMaps + "default" + rootBundle: false, configMaps + "kube-system" + rootBundle: false,
-		configMaps + "default/kube-root-ca.crt.mine": true, configMaps + "default/other": true, "/registry/secrets/default" + rootBundle: true,
+		configMaps + "default/kube-root-ca.crt.mine": true, configMaps + "default/other": true, "/registry/secrets/default" + rootBundle: true, configMaps + "other" + rootBundle: true,
 	}
 	for key := range keys {
 		w.write(ctx, c, key, "x")

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -177,30 +178,14 @@ func (c *Conn) Snapshot(ctx context.Context, w io.Writer) error {
 	}
 }
 
-// pageOfKeys is how many keys one answer holds at most.
-const pageOfKeys = 5000
-
-// Keys are the keys that begin with a prefix, as a majority knows them.
+// Keys are the keys that begin with a prefix, which ends with a slash, as a majority knows them.
 func (c *Conn) Keys(ctx context.Context, prefix string) ([]string, error) {
-	end := []byte(prefix)
-	end[len(end)-1]++ // prefixes end with a slash
-	var all []string
-	for from, more := prefix, true; more; {
-		answer, err := c.call(ctx, "KV/Range", message{}.text(1, from).text(2, string(end)).number(3, pageOfKeys).flag(8, true))
-		if err != nil {
-			return nil, err
-		}
-		var page []string
-		if page, more, err = parseKeys(answer); err != nil {
-			return nil, err
-		}
-		if len(page) == 0 {
-			break
-		}
-		all = append(all, page...)
-		from = page[len(page)-1] + "\x00"
+	end := strings.TrimSuffix(prefix, "/") + "0" // what follows a slash
+	answer, err := c.call(ctx, "KV/Range", message{}.text(1, prefix).text(2, end).flag(8, true))
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	return parseKeys(answer)
 }
 
 // Delete deletes a key; one that is not there is no error.

@@ -144,21 +144,18 @@ func parseBlob(data []byte) (blob []byte, err error) {
 	return blob, err
 }
 
-// parseKeys are the keys that an answer holds, and whether there are more.
-func parseKeys(data []byte) (keys []string, more bool, err error) {
+// parseKeys are the keys that an answer holds.
+func parseKeys(data []byte) (keys []string, err error) {
 	err = fields(data, func(f field) error {
-		switch f.number {
-		case 2:
-			return fields(f.bytes, func(f field) error {
-				if f.number == 1 {
-					keys = append(keys, string(f.bytes))
-				}
-				return nil
-			})
-		case 3:
-			more = f.value != 0
+		if f.number != 2 {
+			return nil
 		}
-		return nil
+		return fields(f.bytes, func(f field) error {
+			if f.number == 1 {
+				keys = append(keys, string(f.bytes))
+			}
+			return nil
+		})
 	})
-	return keys, more, err
+	return keys, err
 }
