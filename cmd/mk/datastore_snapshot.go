@@ -246,7 +246,8 @@ func (s *session) restore(c *cli.Context, file string) error {
 	defer cancel()
 	if s.global.dryRun {
 		return s.showPlan(&operation.Plan{Then: []string{"read the snapshot, and start its datastore to see that it can be", "keep aside what this node has",
-			"make a datastore with a new identity", "start the services", "forget the control-plane nodes that are lost"}})
+			"make a datastore with a new identity", "prepare for the pods: images, and no authority but the cluster's",
+			"start the services", "let this node in", "forget the control-plane nodes that are lost"}})
 	}
 	n, err := operation.CreateNode(options)
 	if err != nil {

@@ -83,20 +83,22 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 }
 
-// What pods know of the authority goes, in every namespace, and nothing else.
+// What pods know of another authority goes, in every namespace, and nothing else.
 func TestForgetRootBundles(t *testing.T) {
 	w, ctx := newWorld(t), bounded(t)
 	c := w.grow(ctx, "a")
 	keys := map[string]bool{
 		namespaces + "default": true, namespaces + "kube-system": true, "/registry/namespaces.x/other": true,
+		configMaps + "mine" + rootBundle: true, namespaces + "mine": true,
 		configMaps + "default" + rootBundle: false, configMaps + "kube-system" + rootBundle: false,
 		configMaps + "default/kube-root-ca.crt.mine": true, configMaps + "default/other": true, "/registry/secrets/default" + rootBundle: true, configMaps + "other" + rootBundle: true,
 	}
 	for key := range keys {
 		w.write(ctx, c, key, "x")
 	}
+	w.write(ctx, c, configMaps+"mine"+rootBundle, "k8s\x00 and the authority of now\n\x1a")
 	for range 2 {
-		if err := c.ForgetRootBundles(ctx); err != nil {
+		if err := c.ForgetRootBundles(ctx, []byte("the authority of now\n\n")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -155,11 +155,8 @@ func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller,
 	if err != nil {
 		return nil, err
 	}
-	var one []*cluster.Member
-	if m != nil {
-		one = append(one, m)
-	}
-	return n.joinerAmong(ctx, store, one, who, s.Operation)
+	found := slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil })
+	return n.joinerAmong(ctx, store, found, who, s.Operation)
 }
 
 // certify has keys of a node certified, and notes that of its agent; noted may

@@ -450,25 +450,26 @@ func (n *Node) PrepareServices(ctx context.Context) error {
 // PreparePods makes what pods need that a snapshot brings along: they start as
 // soon as the kubelet does. Their images are to be there, or they wait for those
 // that nobody offers. What the snapshot says of the cluster's authority may be of
-// another one, and a program reads it once: Kubernetes publishes it anew.
+// another one, and a program reads it once. What fails of that is done later, too.
 func (n *Node) PreparePods(ctx context.Context) error {
-	if err := n.PrepareServices(ctx); err != nil {
-		return err
-	}
-	if err := n.refreshServices(ctx); err != nil {
+	if err := n.beforeServices(ctx); err != nil {
 		return err
 	}
 	if err := n.services.Start(ctx, defaults.Containerd, defaults.Etcd); err != nil {
 		return err
 	}
-	if err := n.importImages(ctx); err != nil {
-		return err
+	bundle, err := n.Root.ReadFile(kubernetesTrust)
+	if err == nil {
+		err = n.withDatastore(func(c *datastore.Client) error { return c.ForgetRootBundles(ctx, bundle) })
 	}
-	return n.withDatastore(func(c *datastore.Client) error { return c.ForgetRootBundles(ctx) })
+	if err := errors.Join(err, n.importImages(ctx)); err != nil {
+		n.detail(err.Error())
+	}
+	return ctx.Err()
 }
 
-// StartServices starts all of the node's services.
-func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
+// beforeServices is what comes before the start of services.
+func (n *Node) beforeServices(ctx context.Context) error {
 	if err := n.PrepareServices(ctx); err != nil {
 		return err
 	}
@@ -482,7 +483,12 @@ func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
 			return err
 		}
 	}
-	if err := n.refreshServices(ctx); err != nil {
+	return n.refreshServices(ctx)
+}
+
+// StartServices starts all of the node's services.
+func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
+	if err := n.beforeServices(ctx); err != nil {
 		return err
 	}
 	if err := n.services.Start(ctx, n.serviceNames()...); err != nil {

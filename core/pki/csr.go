@@ -152,13 +152,7 @@ func CheckCSR(csrPEM []byte, r Request) error {
 // inRequest is a profile without the groups that name the node, where a request has none: those of MicroK8s do not know them.
 // The certificate has them all the same.
 func inRequest(p Profile, groups []string, node string) Profile {
-	var fixed []string
-	for _, g := range p.Groups {
-		if !perNode(g) || slices.Contains(groups, named(g, node)) {
-			fixed = append(fixed, g)
-		}
-	}
-	p.Groups = fixed
+	p.Groups = slices.DeleteFunc(slices.Clone(p.Groups), func(g string) bool { return perNode(g) && !slices.Contains(groups, named(g, node)) })
 	return p
 }
 

@@ -37,11 +37,12 @@ else
 	mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
 	mkdir sys/fs/cgroup/systemd
 	mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd
+	# Read at once: its lines move while cgroups come and go.
 	while read -r name hierarchy _ _; do
 		[ "$name" != "#subsys_name" ] && [ "$hierarchy" != 0 ] || continue
 		mkdir "sys/fs/cgroup/$name"
 		mount -t cgroup -o "$name" cgroup "sys/fs/cgroup/$name"
-	done </proc/cgroups
+	done <<<"$(cat /proc/cgroups)"
 fi
 for name in null zero full random urandom tty kmsg; do
 	[ -e "dev/$name" ] || : >"dev/$name"

@@ -25,7 +25,7 @@ const readyz = "/readyz"
 
 // Authorizer denies everything to who is on the list. While the API server starts it knows neither the list nor the roles:
 // the programs of nodes wait then, where they would be refused. They would ask again after growing pauses, or not at all.
-// What it does not deny the next one decides.
+// That lasts no longer than patience. What it does not deny the next one decides.
 type Authorizer struct {
 	next     authorizer.Authorizer
 	list     *list
@@ -33,12 +33,18 @@ type Authorizer struct {
 	patience time.Duration   // of who asks before
 }
 
-// askAgain is how often the next one is asked again meanwhile.
-const askAgain = 20 * time.Millisecond
+const (
+	// patience is how long who asks before waits: less than the clients of nodes
+	// do, so that they hear why they are refused.
+	patience = 7 * time.Second
+	// askFirst and askMost are the pauses before the next one is asked again.
+	askFirst, askMost = 20 * time.Millisecond, 200 * time.Millisecond
+	settle            = time.Second
+)
 
 // Before is an authorizer that asks next about everybody who was not removed; ready is closed when the API server is.
 func Before(next authorizer.Authorizer, ready <-chan struct{}) *Authorizer {
-	return &Authorizer{next: next, list: newList(), ready: ready, patience: 10 * time.Second}
+	return &Authorizer{next: next, list: newList(), ready: ready, patience: patience}
 }
 
 // Authorize implements authorizer.Authorizer.
@@ -51,24 +57,26 @@ func (a *Authorizer) Authorize(ctx context.Context, attributes authorizer.Attrib
 	if !is {
 		return a.next.Authorize(ctx, attributes)
 	}
+	ready := a.ready
 	select {
-	case <-a.ready:
+	case <-ready:
 		return a.decide(ctx, name, attributes)
 	default:
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.patience)
 	defer cancel()
-	again := time.NewTicker(askAgain)
-	defer again.Stop()
-	for {
+	for pause := askFirst; ; pause = min(2*pause, askMost) {
 		decision, reason, err := a.decide(ctx, name, attributes)
-		if decision == authorizer.DecisionAllow {
+		if decision == authorizer.DecisionAllow || a.list.holds(name) {
 			return decision, reason, err
 		}
 		select {
-		case <-again.C:
-		case <-a.ready:
-			return a.decide(ctx, name, attributes)
+		case <-time.After(pause):
+		case <-ready:
+			ready = nil
+			// Roles are read a moment after they are written.
+			ctx, cancel = context.WithTimeout(ctx, settle)
+			defer cancel()
 		case <-ctx.Done():
 			return decision, reason, err
 		}
