@@ -85,6 +85,9 @@ func Silent(err error) bool {
 	return noQuorum || errors.Is(err, context.DeadlineExceeded) || etcd.Silent(err)
 }
 
+// Joining is the reason of a refusal for as long as another node is a learner.
+const Joining plugin.Reason = "JOINING"
+
 // AddLearner makes the member of a peer address a learner. One that is a
 // learner already stays as it is; one that votes already is refused, because
 // whoever starts there anew would vote without what it had promised.
@@ -99,7 +102,7 @@ func (c *Client) AddLearner(ctx context.Context, peer string) error {
 		err := c.ask(ctx, func(ctx context.Context, e *etcd.Conn) error { return e.AddLearner(ctx, peer) })
 		switch {
 		case errors.Is(err, rpctypes.ErrTooManyLearners):
-			return false, plugin.Errorf(plugin.Unavailable, "%s is joining just now: one after the other", learners(s))
+			return false, plugin.Errorf(Joining, "%s is joining just now: one after the other", learners(s))
 		case errors.Is(err, rpctypes.ErrMemberExist), errors.Is(err, rpctypes.ErrPeerURLExist):
 			return false, nil // since the look: look again
 		case errors.Is(err, rpctypes.ErrMemberBadURLs):

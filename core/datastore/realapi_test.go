@@ -39,7 +39,7 @@ func TestMembersComeAndGo(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := c.AddLearner(ctx, peer("c")); !errors.Is(err, plugin.Unavailable) || !strings.Contains(err.Error(), host("b")+" is joining") {
+	if err := c.AddLearner(ctx, peer("c")); !errors.Is(err, Joining) || !strings.Contains(err.Error(), host("b")+" is joining") {
 		t.Fatalf("a second learner: %v", err)
 	}
 	short, cancel := context.WithTimeout(ctx, 2*time.Second)

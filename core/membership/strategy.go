@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/clustering"
@@ -65,7 +66,8 @@ func (n Node) ServeStrategy(ctx context.Context, who Caller, operation string, r
 	limited, cancel := context.WithTimeout(ctx, serveLimit)
 	defer cancel()
 	err = n.ServeChanges(limited, "serve the join of "+m.Name, call.OperationID, served.Answer.Changes)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+	// Another joiner may have been faster since the strategy looked.
+	if err != nil && ctx.Err() == nil && (limited.Err() != nil || errors.Is(err, datastore.Joining)) {
 		return &peer.Answer{Status: http.StatusServiceUnavailable, Body: []byte("the datastore takes in " + m.Name)}, nil
 	}
 	if err != nil {
