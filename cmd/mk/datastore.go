@@ -233,7 +233,7 @@ func (s *session) agreeToRecover(ctx context.Context, r recovery.Node) error {
 	}
 	if s.global.dryRun {
 		return s.showPlan(&operation.Plan{Then: []string{"save the datastore as it is", "stop Kubernetes and the datastore", "make a datastore with a new identity",
-			"keep the old data aside", "start the services", "let this node in", "forget " + strings.Join(p.Loses, " and ")}})
+			"keep the old data aside", "prepare for the pods", "start the services", "let this node in", "forget " + strings.Join(p.Loses, " and ")}})
 	}
 	return s.agree(fmt.Sprintf("The cluster goes on with what %s holds; what only %s held is lost, and they must leave and join again.",
 		p.Keeps, strings.Join(p.Loses, " and ")), p.Keeps)

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -106,6 +108,29 @@ func TestForgetRootBundles(t *testing.T) {
 		if there := w.read(ctx, c, key) != ""; there != stays {
 			t.Errorf("%s is there: %v", key, there)
 		}
+	}
+}
+
+// A member whose first start ended while it wrote its database's first pages, as
+// on a full disk, is made by the next start.
+func TestAMemberThatWasHalfMadeStarts(t *testing.T) {
+	w, ctx := newWorld(t), bounded(t)
+	w.write(ctx, w.grow(ctx, "a"), "before", "1")
+	w.kill("a")
+	file := filepath.Join(w.path("a"), "member", "snap", "db")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := whole[:2*os.Getpagesize()]
+	err = errors.Join(os.RemoveAll(w.path("a")), os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, half, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := w.grow(ctx, "a")
+	w.write(ctx, c, "after", "2")
+	if before, after := w.read(ctx, c, "before"), w.read(ctx, c, "after"); before != "" || after != "2" {
+		t.Errorf("read %q and %q", before, after)
 	}
 }
 

@@ -450,7 +450,8 @@ func (n *Node) PrepareServices(ctx context.Context) error {
 // PreparePods makes what pods need that a snapshot brings along: they start as
 // soon as the kubelet does. Their images are to be there, or they wait for those
 // that nobody offers. What the snapshot says of the cluster's authority may be of
-// another one, and a program reads it once. What fails of that is done later, too.
+// another one, and a program reads it once. What fails of that is said, and no
+// reason to have no node: it is done later, for pods that start then.
 func (n *Node) PreparePods(ctx context.Context) error {
 	if err := n.beforeServices(ctx); err != nil {
 		return err

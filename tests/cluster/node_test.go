@@ -133,8 +133,11 @@ func backInTime(t *testing.T, m *machine) {
 // back from it: the same objects, the same pods, the same authorities.
 func emptyMachine(t *testing.T, m *machine) {
 	t.Helper()
-	saved, identity := savedWithKeys(t, m)
 	kubeconfig, pods := m.run("mk", "config"), podIDs(m)
+	// Saved when the node was removed, as another node's snapshot may be of a node
+	// that came back since.
+	m.kubectl("create", "configmap", "removed-nodes", "--namespace", "mk-system", "--from-literal=node-a="+time.Now().UTC().Format(time.RFC3339))
+	saved, identity := savedWithKeys(t, m)
 	if info, err := os.Stat(saved); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the snapshot: %v, %v", info, err)
 	}
@@ -150,6 +153,9 @@ func emptyMachine(t *testing.T, m *machine) {
 	t.Logf("restored in %s", time.Since(began).Round(time.Second))
 	if now := podIDs(m); now != pods {
 		t.Errorf("pods before:\n%s\nafter:\n%s", pods, now)
+	}
+	if list := m.kubectl("get", "configmap", "removed-nodes", "--namespace", "mk-system", "-o", "jsonpath={.data}{.binaryData}"); strings.Contains(list, "node-a") {
+		t.Errorf("the restored node is among those that were removed: %s", list)
 	}
 	if now := m.run("mk", "config"); certificateOf(now) != certificateOf(kubeconfig) {
 		t.Error("the authority is another")
