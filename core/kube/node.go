@@ -106,10 +106,8 @@ func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
 	reviews := c.dynamic.Resource(schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "subjectaccessreviews"})
 	review := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-		"spec": map[string]any{
-			"user": revoked.KubeletUser + name, "groups": []any{nodesGroup, "system:authenticated"},
-			"nonResourceAttributes": map[string]any{"path": "/version", "verb": "get"}, // which everybody else may
-		},
+		"spec": map[string]any{"user": revoked.KubeletUser + name, "groups": []any{nodesGroup, "system:authenticated"},
+			"nonResourceAttributes": map[string]any{"path": "/version", "verb": "get"}}, // which everybody else may
 	}}
 	wait := newBackoff()
 	for {

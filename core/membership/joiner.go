@@ -155,8 +155,7 @@ func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller,
 	if err != nil {
 		return nil, err
 	}
-	found := slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil })
-	return n.joinerAmong(ctx, store, found, who, s.Operation)
+	return n.joinerAmong(ctx, store, slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil }), who, s.Operation)
 }
 
 // certify has keys of a node certified, and notes that of its agent; noted may

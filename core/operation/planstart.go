@@ -216,10 +216,10 @@ func (n *Node) planReady(ctx context.Context, p *Plan) error {
 // planSystem adds mk's own objects. Of a node that is stopped nobody can tell
 // how they are.
 func (n *Node) planSystem(ctx context.Context, p *Plan) error {
-	a := &changeset.ApplyManifests{Inventory: Namespace, Manifests: systemManifests}
-	record := (&kube.Ref{Kind: "ConfigMap", Namespace: Namespace, Name: "node." + n.Record.Name}).String()
+	a := &changeset.ApplyManifests{Inventory: kube.SystemNamespace, Manifests: systemManifests}
+	record := (&kube.Ref{Kind: "ConfigMap", Namespace: kube.SystemNamespace, Name: "node." + n.Record.Name}).String()
 	if !n.started() {
-		p.add("apply object", "Namespace "+Namespace, "create", "")
+		p.add("apply object", "Namespace "+kube.SystemNamespace, "create", "")
 		objects, err := kube.ParseManifests(a.Manifests, a.Inventory)
 		if err != nil {
 			return err
@@ -228,7 +228,7 @@ func (n *Node) planSystem(ctx context.Context, p *Plan) error {
 		for _, o := range objects {
 			p.add("apply object", o.Ref().String(), "create", "")
 		}
-		p.add("apply object", "Secret "+Namespace+"/"+cluster.WantedName, "create", "what the cluster wants")
+		p.add("apply object", "Secret "+kube.SystemNamespace+"/"+cluster.WantedName, "create", "what the cluster wants")
 		p.add("apply object", record, "create", "what the cluster knows of this node")
 		for _, r := range cluster.GrantRefs(n.Record.Name) {
 			p.add("apply object", r.String(), "create", "what this node's agent reports")

@@ -278,7 +278,7 @@ func (n *Node) whyNotReady(ctx context.Context, err error, ends *ends) error {
 // cluster wants.
 func (n *Node) writeSystem(ctx context.Context, c *kube.Client) error {
 	// The namespace comes first: inventories are kept in it.
-	if err := c.MakeNamespace(ctx, Namespace); err != nil {
+	if err := c.MakeNamespace(ctx, kube.SystemNamespace); err != nil {
 		return err
 	}
 	objects, err := kube.ParseManifests(systemManifests, "system.yaml")

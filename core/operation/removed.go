@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/revoked"
@@ -102,7 +104,8 @@ func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) er
 }
 
 // UnbarSelf lets this node in again where its data say that it was removed, as
-// a snapshot of another time or node may. It waits for the API server.
+// a snapshot of another time or node may. It waits for the API server. What the
+// kubelet was refused when it started, it does not ask for again.
 func (n *Node) UnbarSelf(ctx context.Context) error {
 	store, err := n.Store()
 	if err != nil {
@@ -112,7 +115,11 @@ func (n *Node) UnbarSelf(ctx context.Context) error {
 		if err := store.Client.WaitReady(ctx, n.detail); err != nil {
 			return err
 		}
-		return n.Unbar(ctx, store, n.Record.Name)
+		barred, err := n.Barred(ctx, store, n.Record.Name)
+		if err != nil || !barred {
+			return err
+		}
+		return errors.Join(n.Unbar(ctx, store, n.Record.Name), n.services.Restart(ctx, defaults.Kubelite))
 	})
 }
 

@@ -8,14 +8,10 @@ import (
 	"mk8s.io/mk/core/args"
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/node"
-	"mk8s.io/mk/core/revoked"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
-
-// Namespace holds mk's own objects.
-const Namespace = revoked.Namespace
 
 func (n *Node) wishes() (cluster.Wishes, error) {
 	c, err := n.Kube()

@@ -180,8 +180,8 @@ func (c *Conn) Snapshot(ctx context.Context, w io.Writer) error {
 
 // Keys are the keys that begin with a prefix, which ends with a slash, as a majority knows them.
 func (c *Conn) Keys(ctx context.Context, prefix string) ([]string, error) {
-	end := strings.TrimSuffix(prefix, "/") + "0" // what follows a slash
-	answer, err := c.call(ctx, "KV/Range", message{}.text(1, prefix).text(2, end).flag(8, true))
+	// 0 follows a slash.
+	answer, err := c.call(ctx, "KV/Range", message{}.text(1, prefix).text(2, strings.TrimSuffix(prefix, "/")+"0").flag(8, true))
 	if err != nil {
 		return nil, err
 	}
