@@ -103,8 +103,8 @@ func (c *Client) AddLearner(ctx context.Context, peer string) error {
 		switch {
 		case errors.Is(err, rpctypes.ErrTooManyLearners):
 			return false, plugin.Errorf(Joining, "%s is joining just now: one after the other", learners(s))
-		case errors.Is(err, rpctypes.ErrMemberExist), errors.Is(err, rpctypes.ErrPeerURLExist):
-			return false, nil // since the look: look again
+		case errors.Is(err, rpctypes.ErrMemberExist), errors.Is(err, rpctypes.ErrPeerURLExist), errors.Is(err, rpctypes.ErrMemberNotFound):
+			return false, nil // since the look; or its ID, which is of the address and the second, is of one just removed
 		case errors.Is(err, rpctypes.ErrMemberBadURLs):
 			return false, plugin.Errorf(plugin.BadArgument, "%q is not https://address:port", peer)
 		}

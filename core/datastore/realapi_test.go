@@ -85,6 +85,18 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 }
 
+// etcd makes a member's ID of its address and the second, and never takes back
+// an ID that was removed.
+func TestAMemberComesBackWithinASecond(t *testing.T) {
+	w, ctx := newWorld(t), bounded(t)
+	c := w.grow(ctx, "a")
+	for i := range 5 { // two of three within one second, by any clock
+		if err := errors.Join(c.AddLearner(ctx, peer("b")), c.Remove(ctx, peer("b"), 0, nil)); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+	}
+}
+
 // What pods know of another authority goes, in every namespace, and nothing else.
 func TestForgetRootBundles(t *testing.T) {
 	w, ctx := newWorld(t), bounded(t)

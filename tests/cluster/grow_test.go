@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -20,7 +21,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // sixth gives machines an address of IPv6 each, in one network.
@@ -91,9 +91,8 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 	}
 	before := known()
 	early := filepath.Join(small, "early")
-	m.fillsUp(small, early, func() error {
-		_, err := m.try(2*time.Minute, "sh", "-c", `until grep -qs '"name": "take over the cluster.s keys"' "$1"/var/journal/*/operation.json; do sleep 0.01; done`, "sh", early)
-		return err
+	m.fillsUp(small, early, func(ctx context.Context) error {
+		return m.Command(ctx, "sh", "-c", `until grep -qs '"name": "take over the cluster.s keys"' "$1"/var/journal/*/operation.json; do sleep 0.01; done`, "sh", early).Run()
 	}, words...)
 	m.run("mount", "-o", "remount,size=2200m", small)
 	if now := known(); now != before {
@@ -102,17 +101,13 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 	nothingLeft(t, m)
 
 	store := etcdOf(t, server)
-	for name, reached := range map[string]func(*clientv3.MemberListResponse) bool{
-		"learns": func(l *clientv3.MemberListResponse) bool { return len(l.Members) == 2 },
-		"votes": func(l *clientv3.MemberListResponse) bool {
-			return len(l.Members) == 2 && !slices.ContainsFunc(l.Members, func(x *etcdserverpb.Member) bool { return x.IsLearner })
-		},
-	} {
+	for _, name := range []string{"learns", "votes"} {
 		root := filepath.Join(small, name)
 		words := []string{"join", server.invite(), "--name", "n2"}
-		m.fillsUp(small, root, func() error {
+		m.fillsUp(small, root, func(ctx context.Context) error {
 			for often := time.NewTicker(5 * time.Millisecond); ; <-often.C {
-				if l, err := store.MemberList(t.Context()); err != nil || reached(l) {
+				l, err := store.MemberList(ctx)
+				if err != nil || len(l.Members) == 2 && (name == "learns" || !slices.ContainsFunc(l.Members, learner)) {
 					return err
 				}
 			}
@@ -145,22 +140,26 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 	}
 }
 
+func learner(m *etcdserverpb.Member) bool { return m.IsLearner }
+
 // fillsUp has a disk be full when a join of a root folder on it has come to
 // some point, and wants it to say so.
-func (m *machine) fillsUp(disk, root string, reached func() error, words ...string) {
+func (m *machine) fillsUp(disk, root string, reached func(context.Context) error, words ...string) {
 	m.t.Helper()
+	ctx, ended := context.WithCancel(m.t.Context())
 	full := make(chan error, 1)
 	go func() {
-		err := reached()
+		err := reached(ctx)
 		if err == nil {
 			_, err = m.try(2*time.Minute, "sh", "-c", `until mount -o "remount,size=$(df --output=used -B1 "$1" | tail -1 | tr -d ' ')" "$1" 2> /dev/null; do :; done`, "sh", disk)
 		}
 		full <- err
 	}()
 	a := m.answer(append([]string{"--root", root}, words...)...)
+	ended()
 	m.t.Logf("a disk that fills up: %s", a)
 	if err := <-full; err != nil {
-		m.t.Error(err)
+		m.t.Errorf("the join ended before the disk was full: %v", err)
 	}
 	says := strings.Contains(a.errs, "the disk ") && strings.Contains(a.errs, " is full") ||
 		strings.Contains(a.errs, "no space left on device") // a plugin's own words
