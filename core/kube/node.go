@@ -100,9 +100,9 @@ func Silent(err error) bool {
 	return unanswered || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// WaitRefusesNode waits until the API server denies everything to the kubelet of a node. It learns of a removal some time
-// after that was written.
-func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
+// WaitNodeRefused waits until the API server denies everything to the kubelet of a node, or no longer does. It learns of a
+// removal and of a return some time after that was written.
+func (c *Client) WaitNodeRefused(ctx context.Context, name string, refused bool) error {
 	reviews := c.dynamic.Resource(schema.GroupVersionResource{Group: "authorization.k8s.io", Version: "v1", Resource: "subjectaccessreviews"})
 	review := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
@@ -113,7 +113,7 @@ func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
 	for {
 		answer, err := reviews.Create(ctx, review, metav1.CreateOptions{})
 		if err == nil {
-			if denied, _, _ := unstructured.NestedBool(answer.Object, "status", "denied"); denied {
+			if denied, _, _ := unstructured.NestedBool(answer.Object, "status", "denied"); denied == refused {
 				return nil
 			}
 		}
@@ -123,7 +123,7 @@ func (c *Client) WaitRefusesNode(ctx context.Context, name string) error {
 		}
 		wait.next = min(wait.next, 200*time.Millisecond)
 		if wait.pause(ctx) != nil {
-			return ended(ctx, "wait until the node "+name+" is refused", err)
+			return ended(ctx, fmt.Sprintf("wait until it is %t that the node %s is refused", refused, name), err)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func TestRealAPIRefusesRemovedNodes(t *testing.T) {
 	}
 	waiting, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	if err := admin.WaitRefusesNode(waiting, "gone"); err != nil {
+	if err := admin.WaitNodeRefused(waiting, "gone", true); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range programs {
@@ -57,10 +57,11 @@ func TestRealAPIRefusesRemovedNodes(t *testing.T) {
 	if _, err := admin.WriteDocument(ctx, doc); err != nil {
 		t.Fatal(err)
 	}
+	if err := admin.WaitNodeRefused(waiting, "gone", false); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range programs {
-		for err = version(c); err != nil && waiting.Err() == nil; err = version(c) {
-		}
-		if err != nil {
+		if err := version(c); err != nil {
 			t.Errorf("the %s of a node that is back: %v", name, err)
 		}
 	}

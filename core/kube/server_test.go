@@ -286,18 +286,21 @@ func TestOverviewAsksFewAndDiscoversNothing(t *testing.T) {
 
 // A node is refused when the API server denies something that everybody may. One that has not heard of the removal, or has
 // no answer for now, is asked again; one that says anything else, or nothing, is not.
-func TestWaitRefusesNode(t *testing.T) {
+func TestWaitNodeRefused(t *testing.T) {
 	t.Parallel()
 	const allows, denies = -1, -2
 	for name, c := range map[string]struct {
 		answers []int // the last one again and again
+		letIn   bool
 		err     string
 	}{
-		"at once":            {answers: []int{denies}},
-		"when it knows":      {answers: []int{allows, 500, allows, denies}},
-		"never":              {answers: []int{allows}, err: "deadline exceeded"},
-		"not to be asked":    {answers: []int{403}, err: "the node n2 is refused"},
-		"nobody has the key": {answers: []int{401}, err: "the node n2 is refused"},
+		"let in when it knows": {answers: []int{denies, 500, denies, allows}, letIn: true},
+		"never let in":         {answers: []int{denies}, letIn: true, err: "deadline exceeded"},
+		"at once":              {answers: []int{denies}},
+		"when it knows":        {answers: []int{allows, 500, allows, denies}},
+		"never":                {answers: []int{allows}, err: "deadline exceeded"},
+		"not to be asked":      {answers: []int{403}, err: "the node n2 is refused"},
+		"nobody has the key":   {answers: []int{401}, err: "the node n2 is refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -327,7 +330,7 @@ func TestWaitRefusesNode(t *testing.T) {
 				ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
 			}
 			defer cancel()
-			err := client.WaitRefusesNode(ctx, "n2")
+			err := client.WaitNodeRefused(ctx, "n2", !c.letIn)
 			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%v, want %q", err, c.err)
 			}

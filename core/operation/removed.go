@@ -43,14 +43,27 @@ func (n *Node) Expel(ctx context.Context, store cluster.Members, name string) er
 }
 
 // refuse has the API servers refuse a node's programs: what is removed before
-// they do the node could make anew. One that does not answer is not waited for.
-// Where a node of that name was let in meanwhile the error is ErrChanged.
+// they do the node could make anew. Where a node of that name was let in
+// meanwhile the error is ErrChanged.
 func (n *Node) refuse(ctx context.Context, store cluster.Members, name string) error {
-	err := n.changeBarred(ctx, store.Client, func(list map[string][]byte) bool {
+	err := n.bar(ctx, store, name, true, func(list map[string][]byte) bool {
 		list[name] = []byte(n.Now().UTC().Format(time.RFC3339))
 		return true
 	})
 	if err != nil {
+		return err
+	}
+	doc, err := barredList{store.Client}.read(ctx)
+	if _, there := doc.Data[name]; err == nil && !there {
+		err = fmt.Errorf("node %s: %w", name, cluster.ErrChanged)
+	}
+	return err
+}
+
+// bar changes the list of nodes that were removed, which all API servers follow,
+// and waits until they go by it. One that does not answer is not waited for.
+func (n *Node) bar(ctx context.Context, store cluster.Members, name string, refused bool, change func(map[string][]byte) bool) error {
+	if err := n.barring.change(ctx, barredList{store.Client}, n.Now(), change); err != nil {
 		return err
 	}
 	all, err := store.List(ctx)
@@ -63,28 +76,24 @@ func (n *Node) refuse(ctx context.Context, store cluster.Members, name string) e
 	for _, m := range all {
 		if m.Role == plugin.RoleControlPlane && m.Name != name {
 			servers.Go(func() {
-				if err := n.refusedAt(limited, m.Address, name); err != nil {
+				if err := n.heardAt(limited, m.Address, name, refused); err != nil {
 					n.detail(fmt.Sprintf("the API server of %s: %v", m.Name, err))
 				}
 			})
 		}
 	}
 	servers.Wait()
-	doc, err := barredList{store.Client}.read(ctx)
-	if _, there := doc.Data[name]; err == nil && !there {
-		err = fmt.Errorf("node %s: %w", name, cluster.ErrChanged)
-	}
-	return err
+	return nil
 }
 
-func (n *Node) refusedAt(ctx context.Context, address, name string) error {
+func (n *Node) heardAt(ctx context.Context, address, name string, refused bool) error {
 	c, err := kube.ConnectFile(n.Root.Credentials(n.Kubeconfig()), kube.Options{
 		Version: n.Version, Server: "https://" + net.JoinHostPort(address, strconv.Itoa(n.Record.Network.APIPort))})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return c.WaitRefusesNode(ctx, name)
+	return c.WaitNodeRefused(ctx, name, refused)
 }
 
 // Barred reports whether a node of that name was removed, and not let in again.
@@ -94,9 +103,10 @@ func (n *Node) Barred(ctx context.Context, store cluster.Members, name string) (
 	return there, err
 }
 
-// Unbar lets a node of that name in again.
+// Unbar lets a node of that name in again: what a kubelet is refused when it
+// starts, it does not ask for again.
 func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) error {
-	return n.changeBarred(ctx, store.Client, func(list map[string][]byte) bool {
+	return n.bar(ctx, store, name, false, func(list map[string][]byte) bool {
 		_, there := list[name]
 		delete(list, name)
 		return there
@@ -104,8 +114,7 @@ func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) er
 }
 
 // UnbarSelf lets this node in again where its data say that it was removed, as
-// a snapshot of another time or node may. It waits for the API server. What the
-// kubelet was refused when it started, it does not ask for again.
+// a snapshot of another time or node may. It waits for the API server.
 func (n *Node) UnbarSelf(ctx context.Context) error {
 	store, err := n.Store()
 	if err != nil {
@@ -121,12 +130,6 @@ func (n *Node) UnbarSelf(ctx context.Context) error {
 		}
 		return errors.Join(n.Unbar(ctx, store, n.Record.Name), n.services.Restart(ctx, defaults.Kubelite))
 	})
-}
-
-// changeBarred changes the list of nodes that were removed. All API servers
-// follow it.
-func (n *Node) changeBarred(ctx context.Context, c *kube.Client, change func(map[string][]byte) bool) error {
-	return n.barring.change(ctx, barredList{c}, n.Now(), change)
 }
 
 // barredStore is where the list is kept.

@@ -193,10 +193,9 @@ func (n Node) remake(ctx context.Context, r *operation.Run, m made) error {
 			return err
 		}
 	}
-	if err := n.BecomeReady(ctx, r); err != nil {
-		return err
-	}
-	return errors.Join(r.Step(ctx, "forget the nodes that are lost", n.forgetLost), n.Root.RemoveAll(work))
+	// An error ends this, and nobody else would forget them.
+	err := errors.Join(n.BecomeReady(ctx, r), r.Step(ctx, "forget the nodes that are lost", n.forgetLost))
+	return errors.Join(err, n.Root.RemoveAll(work))
 }
 
 // exchange puts the new data in the place of the old ones. Any part of it may

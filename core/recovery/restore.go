@@ -151,10 +151,9 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 			return err
 		}
 	}
-	if err := n.BecomeReady(ctx, r); err != nil {
-		return err
-	}
-	return errors.Join(r.Step(ctx, "forget the nodes that are lost", n.forgetLost), n.Root.RemoveAll(unpacked))
+	// An error ends this, and nobody else would forget them.
+	err := errors.Join(n.BecomeReady(ctx, r), r.Step(ctx, "forget the nodes that are lost", n.forgetLost))
+	return errors.Join(err, n.Root.RemoveAll(unpacked))
 }
 
 // know has the authorities known to who issues certificates where the step
