@@ -295,13 +295,9 @@ func (s *Status) labelOf(id uint64) string {
 // find is the member of a peer address, or nil.
 func (s *Status) find(peer string) *Member {
 	for i := range s.Members {
-		if sameAddress(s.Members[i].PeerAddress, peer) {
+		if strings.EqualFold(strings.TrimSuffix(s.Members[i].PeerAddress, "/"), strings.TrimSuffix(peer, "/")) {
 			return &s.Members[i]
 		}
 	}
 	return nil
-}
-
-func sameAddress(a, b string) bool {
-	return strings.EqualFold(strings.TrimSuffix(a, "/"), strings.TrimSuffix(b, "/"))
 }

@@ -292,7 +292,8 @@ func (p *planner) established(ctx context.Context, s *step, group string) error 
 	if s.after != nil && crdHealth(s.after).Healthy {
 		return nil
 	}
-	return p.client.waitCRD(ctx, s.object.GetName())
+	crd := Ref{Group: crds.Group, Version: crds.Version, Kind: "CustomResourceDefinition", Name: s.object.GetName()}
+	return p.client.waitHealthy(ctx, crd, func(string) {})
 }
 
 // applied is what the API server keeps of the last apply by mk: its fields and its time, which moves only when an apply

@@ -155,7 +155,7 @@ func checkKubeletClient(csr CSR, req *x509.CertificateRequest, nodes NodeLookup)
 	if _, ok := nodes(name); !ok {
 		return fmt.Errorf("node %s is not of this cluster", name)
 	}
-	if hasNames(req) {
+	if len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0 {
 		return errors.New("a client's request may not name hosts or addresses")
 	}
 	return checkUsages(csr, certv1.UsageClientAuth)
@@ -175,10 +175,6 @@ func checkAPIClient(csr CSR, req *x509.CertificateRequest) error {
 		}
 	}
 	return checkUsages(csr, certv1.UsageClientAuth)
-}
-
-func hasNames(req *x509.CertificateRequest) bool {
-	return len(req.DNSNames)+len(req.IPAddresses)+len(req.EmailAddresses)+len(req.URIs) > 0
 }
 
 // checkUsages allows the one usage that the signer is for, and what its handshake needs.

@@ -230,7 +230,3 @@ func (c *Client) sliceSource(t ProbeTarget) source {
 		},
 	}
 }
-
-func (c *Client) waitCRD(ctx context.Context, name string) error {
-	return c.waitHealthy(ctx, Ref{Group: crds.Group, Version: crds.Version, Kind: "CustomResourceDefinition", Name: name}, func(string) {})
-}

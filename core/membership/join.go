@@ -326,15 +326,7 @@ func (j *join) accept(begun *peer.Begun) error {
 // strategy make it a member of the datastore.
 func (j *join) member(ctx context.Context) error {
 	if j.o.Worker {
-		ops, err := j.workerFiles(ctx)
-		if err != nil {
-			return err
-		}
-		// What starts services needs none of these files: it starts meanwhile.
-		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return j.n.PrepareServices(ctx) })
-		group.Go(func() error { return j.r.Apply(ctx, changeset.ChangeSet{Operations: ops}) })
-		return group.Wait()
+		return j.worker(ctx)
 	}
 	if j.o.NoVote {
 		return j.observe(ctx)
@@ -357,6 +349,35 @@ func (j *join) member(ctx context.Context) error {
 	facts.Cluster.ID = j.begun.ClusterID
 	// It waits for the others as long as its own member stays up.
 	return j.n.WhileUp(ctx, func(ctx context.Context) error { return j.askMember(ctx, c, who, facts) })
+}
+
+// worker writes a worker's files. What starts services needs none of them, and
+// containerd and the way to the API servers need no certificate: each starts
+// beside what comes next.
+func (j *join) worker(ctx context.Context) error {
+	files, err := j.workerFiles(ctx)
+	if err != nil {
+		return err
+	}
+	var plain, certified []changeset.Operation
+	for _, o := range files {
+		switch o.Action.(type) {
+		case *changeset.SetTrust, *changeset.IssueCertificate:
+			certified = append(certified, o)
+		default:
+			plain = append(plain, o)
+		}
+	}
+	group, within := errgroup.WithContext(ctx)
+	group.Go(func() error { return j.n.PrepareServices(within) })
+	group.Go(func() error { return j.r.Apply(within, changeset.ChangeSet{Operations: plain}) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	group, within = errgroup.WithContext(ctx)
+	group.Go(func() error { return j.n.StartFirst(within, defaults.Containerd, defaults.Proxy) })
+	group.Go(func() error { return j.r.Apply(within, changeset.ChangeSet{Operations: certified}) })
+	return group.Wait()
 }
 
 // askMember asks the strategy to make this node a member of the datastore.

@@ -106,6 +106,14 @@ func (n *Node) refreshServices(ctx context.Context) error {
 	return n.services.Apply(ctx, defs)
 }
 
+// StartFirst starts services that the others wait for.
+func (n *Node) StartFirst(ctx context.Context, names ...string) error {
+	if err := n.beforeServices(ctx); err != nil {
+		return err
+	}
+	return n.services.Start(ctx, names...)
+}
+
 // definitions leaves the agent out where it lives in the supervisor.
 func (n *Node) definitions() ([]service.Definition, error) {
 	defs, err := n.Defaults().Definitions(n.Executable)

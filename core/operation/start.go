@@ -453,10 +453,7 @@ func (n *Node) PrepareServices(ctx context.Context) error {
 // another one, and a program reads it once. What fails of that is said, and no
 // reason to have no node: it is done later, for pods that start then.
 func (n *Node) PreparePods(ctx context.Context) error {
-	if err := n.beforeServices(ctx); err != nil {
-		return err
-	}
-	if err := n.services.Start(ctx, defaults.Containerd, defaults.Etcd); err != nil {
+	if err := n.StartFirst(ctx, defaults.Containerd, defaults.Etcd); err != nil {
 		return err
 	}
 	bundle, err := n.Root.ReadFile(kubernetesTrust)
@@ -489,10 +486,7 @@ func (n *Node) beforeServices(ctx context.Context) error {
 
 // StartServices starts all of the node's services.
 func (n *Node) StartServices(ctx context.Context, o StartOptions) error {
-	if err := n.beforeServices(ctx); err != nil {
-		return err
-	}
-	if err := n.services.Start(ctx, n.serviceNames()...); err != nil {
+	if err := n.StartFirst(ctx, n.serviceNames()...); err != nil {
 		return err
 	}
 	return (&serviceChanges{n}).Boot(ctx, !o.NoBoot, n.serviceNames()...)

@@ -113,7 +113,13 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 		{"install the plugins", func(ctx context.Context) error { return n.takePlugins(ctx, r) }},
 		{"ask the plugins what they offer", n.DescribeActive},
 		{"make what the snapshot lacks", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},
-		{"write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) }},
+		{"write the node's files", func(ctx context.Context) error {
+			// Asked again: who was told the authorities may have been killed.
+			if err := n.Bootstrap(ctx, r); err != nil {
+				return err
+			}
+			return n.Configure(ctx, r)
+		}},
 		{"make a datastore with a new identity", func(ctx context.Context) error {
 			id, err := n.newIdentity(r.Record.ID)
 			if err == nil {
@@ -140,13 +146,7 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{NoBoot: o.NoBoot}) }},
 		{letIn, n.UnbarSelf},
 	}
-	for i, s := range steps {
-		if i > 1 {
-			// A restore that is gone on with needs the authorities again.
-			if err := n.know(ctx, r, s.name); err != nil {
-				return err
-			}
-		}
+	for _, s := range steps {
 		if err := r.Step(ctx, s.name, s.do); err != nil {
 			return err
 		}
@@ -154,20 +154,6 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 	// An error ends this, and nobody else would forget them.
 	err := errors.Join(n.BecomeReady(ctx, r), r.Step(ctx, "forget the nodes that are lost", n.forgetLost))
 	return errors.Join(err, n.Root.RemoveAll(unpacked))
-}
-
-// know has the authorities known to who issues certificates where the step
-// that made them was done by a process that was killed.
-func (n Node) know(ctx context.Context, r *operation.Run, step string) error {
-	if step != "write the node's files" {
-		return nil
-	}
-	for _, s := range r.Record.Steps {
-		if s.Name == "make what the snapshot lacks" && !s.Ended.IsZero() {
-			return n.Bootstrap(ctx, r) // the same answers
-		}
-	}
-	return nil
 }
 
 // take reads the whole snapshot, starts its datastore to see that it can be,

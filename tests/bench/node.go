@@ -140,7 +140,7 @@ func (n *benchNode) scriptUntil(ctx context.Context, script string, ready func(c
 func (n *benchNode) ended() bool {
 	all, err := n.processes()
 	return err == nil && !slices.ContainsFunc(all, func(p process) bool {
-		return slices.Contains([]string{"containerd", "etcd", "kubelite", "mk apiserver-proxy"}, p.name)
+		return slices.Contains([]string{"containerd", "etcd", "kubelite", "flanneld", "mk apiserver-proxy"}, p.name)
 	})
 }
 
@@ -182,10 +182,9 @@ func until(ctx context.Context, every time.Duration, holds func() bool) error {
 	return nil
 }
 
-// script writes what starts the node's programs, the last of them kubelite, as
-// they run now, without mk, and stops the node. Kubelite is started when
-// somebody listens on the port, on loopback: it would try again only after a
-// second.
+// script writes what starts the node's programs as they run now, without mk,
+// and stops the node. Kubelite is started when somebody listens on the port, on
+// loopback: it would try again only after a second.
 func (n *benchNode) script(ctx context.Context, port string, programs ...string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cd %s\nmkdir -p /run/mk/%s\n", n.Root, n.ID())

@@ -151,7 +151,7 @@ var errReady = errors.New("ready")
 // untilReady returns errReady, or how the process ended before.
 func (u *unit) untilReady(ctx context.Context, c *child, def service.Definition) (string, error) {
 	began := time.Now()
-	for pause := probeFirst; ; pause = min(pause+pause/4+1, probeEvery) {
+	for pause := probeFirst; ; pause = min(pause+pause/16, probeEvery) {
 		tick, cancel := context.WithTimeout(ctx, pause)
 		how, err := c.wait(tick, def.KillMode)
 		cancel()
