@@ -140,7 +140,8 @@ func waitFor(t *testing.T, what string, holds func() bool) {
 }
 
 // TestServeFollowsThroughItself: the list on disk has one server that is gone
-// and one that works; through that one the proxy learns of the others.
+// and one that works; through that one the proxy learns of the others, once it
+// has its credentials.
 func TestServeFollowsThroughItself(t *testing.T) {
 	t.Parallel()
 	cluster := &apiServers{changed: make(chan struct{})}
@@ -149,9 +150,18 @@ func TestServeFollowsThroughItself(t *testing.T) {
 	gone := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.3"), one.Port())
 	cluster.become(one)
 	root := worker(t, first, string(FormatList([]netip.AddrPort{one, gone})))
+	later, there := root.Credentials(DefaultKubeconfig+".later"), root.Credentials(DefaultKubeconfig)
+	if err := os.Rename(there, later); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, root, "test", hclog.NewNullLogger()) }()
+	log := &said{}
+	go func() { ended <- Serve(ctx, root, "test", hclog.New(&hclog.LoggerOptions{Output: log})) }()
+	waitFor(t, "it says that it has none", func() bool { return log.has("the API servers cannot be followed yet") })
+	if err := os.Rename(later, there); err != nil {
+		t.Fatal(err)
+	}
 	kept := func(want ...netip.AddrPort) func() bool {
 		return func() bool {
 			data, err := os.ReadFile(root.Path(ListFile))
@@ -178,6 +188,24 @@ func TestServeFollowsThroughItself(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("Serve does not end with its context")
 	}
+}
+
+// said is a log.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) has(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Contains(s.text.String(), text)
 }
 
 func TestServeSaysWhatIsMissing(t *testing.T) {

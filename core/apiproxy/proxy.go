@@ -65,20 +65,29 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// follow takes over what Follow sees. A list without any endpoint is not
+// follow takes over what Follow sees, and has it begin anew after an error: on a
+// node that joins its credentials are made while the proxy starts. A list without any endpoint is not
 // believed: a cluster has an API server, or nobody could have said so.
 func (x *Proxy) follow(ctx context.Context, p *pool) {
-	err := x.Follow(ctx, func(list []netip.AddrPort) {
-		if len(list) == 0 || !p.set(list) {
+	for {
+		err := x.Follow(ctx, func(list []netip.AddrPort) {
+			if len(list) == 0 || !p.set(list) {
+				return
+			}
+			x.Log.Info("the API servers changed", "endpoints", string(FormatList(list)))
+			if err := x.Keep(list); err != nil {
+				x.Log.Error("the list of API servers is not on the disk; a restart begins with the old one", "error", err.Error())
+			}
+		})
+		if err == nil || ctx.Err() != nil {
 			return
 		}
-		x.Log.Info("the API servers changed", "endpoints", string(FormatList(list)))
-		if err := x.Keep(list); err != nil {
-			x.Log.Error("the list of API servers is not on the disk; a restart begins with the old one", "error", err.Error())
+		x.Log.Info("the API servers cannot be followed yet", "error", err.Error())
+		select {
+		case <-time.After(p.t.first):
+		case <-ctx.Done():
+			return
 		}
-	})
-	if err != nil && ctx.Err() == nil {
-		x.Log.Error("the API servers are not followed any more", "error", err.Error())
 	}
 }
 

@@ -159,7 +159,8 @@ func parseHost(s string, brackets bool) (string, error) {
 		return "", fault(Host, "has %d characters, more than the %d that a name may have", len(name), longestName)
 	}
 	for _, l := range labels {
-		if !isLabel(l) {
+		if l == "" || len(l) > longestLabel || l[0] == '-' || l[len(l)-1] == '-' ||
+			strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			return "", fault(Host, "%.80q is neither an IP address nor a host name", s)
 		}
 	}
@@ -167,11 +168,6 @@ func parseHost(s string, brackets bool) (string, error) {
 		return "", fault(Host, "%.80q ends in a number as an IPv4 address does, but is none", s)
 	}
 	return name, nil
-}
-
-func isLabel(l string) bool {
-	return l != "" && len(l) <= longestLabel && l[0] != '-' && l[len(l)-1] != '-' &&
-		strings.Trim(l, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 func checkToken(t string) error {

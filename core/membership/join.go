@@ -375,7 +375,8 @@ func (j *join) worker(ctx context.Context) error {
 		return err
 	}
 	group, within = errgroup.WithContext(ctx)
-	group.Go(func() error { return j.n.StartFirst(within, defaults.Containerd, defaults.Proxy) })
+	// To the end, whatever becomes of the certificates: what runs can be stopped.
+	group.Go(func() error { return j.n.StartFirst(ctx, defaults.Containerd, defaults.Proxy) })
 	group.Go(func() error { return j.r.Apply(within, changeset.ChangeSet{Operations: certified}) })
 	return group.Wait()
 }

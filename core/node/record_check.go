@@ -107,15 +107,11 @@ func CheckName(name string) error {
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
-			strings.ContainsFunc(label, notNameRune) {
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 			return fmt.Errorf("%q is not a DNS name of lower-case letters, digits, dashes and dots", name)
 		}
 	}
 	return nil
-}
-
-func notNameRune(c rune) bool {
-	return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9')
 }
 
 // ValidID reports whether s has the form of NewID.
