@@ -66,10 +66,11 @@ func ignoreClosed(err error) error {
 }
 
 // follow takes over what Follow sees, and has it begin anew after an error: on a
-// node that joins its credentials are made while the proxy starts. A list without any endpoint is not
-// believed: a cluster has an API server, or nobody could have said so.
+// node that joins its credentials are made while the proxy starts. A list
+// without any endpoint is not believed: a cluster has an API server, or nobody
+// could have said so.
 func (x *Proxy) follow(ctx context.Context, p *pool) {
-	for {
+	for pause := p.t.first; ; pause = min(2*pause, p.t.most) {
 		err := x.Follow(ctx, func(list []netip.AddrPort) {
 			if len(list) == 0 || !p.set(list) {
 				return
@@ -84,7 +85,7 @@ func (x *Proxy) follow(ctx context.Context, p *pool) {
 		}
 		x.Log.Info("the API servers cannot be followed yet", "error", err.Error())
 		select {
-		case <-time.After(p.t.first):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}

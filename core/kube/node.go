@@ -123,7 +123,7 @@ func (c *Client) WaitNodeRefused(ctx context.Context, name string, refused bool)
 		}
 		wait.next = min(wait.next, 200*time.Millisecond)
 		if wait.pause(ctx) != nil {
-			return ended(ctx, fmt.Sprintf("wait until it is %t that the node %s is refused", refused, name), err)
+			return ended(ctx, "wait until the node "+name+map[bool]string{true: " is refused", false: " is let in"}[refused], err)
 		}
 	}
 }

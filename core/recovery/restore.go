@@ -112,9 +112,8 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 		{takeOver, func(ctx context.Context) error { return n.takeOver(ctx, o) }},
 		{"install the plugins", func(ctx context.Context) error { return n.takePlugins(ctx, r) }},
 		{"ask the plugins what they offer", n.DescribeActive},
-		{"make what the snapshot lacks", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},
 		{"write the node's files", func(ctx context.Context) error {
-			// Asked again: who was told the authorities may have been killed.
+			// What the snapshot lacks is made; the rest is known then.
 			if err := n.Bootstrap(ctx, r); err != nil {
 				return err
 			}
