@@ -62,9 +62,8 @@ const (
 	joinCert   = joinFolder + "/cert.pem"
 	joinBegun  = joinFolder + "/begun.json"
 	joinSealed = joinFolder + "/seal.key"
-	joinArgs   = joinFolder + "/args.json"
-	joinList   = joinFolder + "/plugins.json" // the list of plugins from before
-	joinKept   = joinFolder + "/settings.json"
+	joinBefore = joinFolder + "/before" // see peoples
+	joinCopies = joinFolder + "/copies" // not whole yet, or not whole any more
 	pluginList = "plugins/lock.json"
 )
 

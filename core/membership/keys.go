@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"slices"
 	"time"
 
 	"mk8s.io/mk/core/node"
@@ -28,17 +27,10 @@ func (j *join) connect() error {
 	if err := root.Mkdir(joinFolder, node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
 		return err
 	}
-	private := node.Perm{Mode: 0o600, UID: -1, GID: -1}
-	if _, err := root.Lstat(joinArgs); errors.Is(err, fs.ErrNotExist) {
-		if err := j.noteArgs(private); err != nil {
-			return err
-		}
-	} else if _, err := root.Lstat(joinKept); errors.Is(err, fs.ErrNotExist) {
-		// It was begun by an mk that brought no settings: those are a person's.
-		if err := j.noteNames(settingsFolder, joinKept, private); err != nil {
-			return err
-		}
+	if err := j.note(); err != nil {
+		return err
 	}
+	private := node.Perm{Mode: 0o600, UID: -1, GID: -1}
 	// A key may be there of a join that the cluster still holds a token for.
 	if _, err := root.Lstat(joinCert); errors.Is(err, fs.ErrNotExist) {
 		key, keyPEM, err := pki.NewKey(pki.ECDSAP256)
@@ -74,77 +66,61 @@ func (j *join) connect() error {
 	return j.remember()
 }
 
-// noteArgs keeps what people made before the join, the names of args files and
-// of plugins' settings and the list of plugins: it stays if the join is taken
-// back. The args files come last: with them all is noted.
-func (j *join) noteArgs(p node.Perm) error {
-	list, err := j.n.Root.ReadFile(pluginList)
-	if err == nil {
-		err = j.n.Root.WriteFile(joinList, list, p)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// peoples is what people may have made before the join: args files, plugins'
+// settings and the list of plugins. It stays if the join is taken back.
+func peoples() []string { return []string{"args", settingsFolder, pluginList} }
+
+// keptAs is where the copy of it is.
+func keptAs(name string) string { return path.Join(joinBefore, path.Base(name)) }
+
+// note copies it. The copy has its name once it is whole, until the join ends.
+func (j *join) note() error {
+	root := j.n.Root
+	if _, err := root.Lstat(joinBefore); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := j.noteNames(settingsFolder, joinKept, p); err != nil {
+	if err := errors.Join(root.RemoveAll(joinCopies), root.Mkdir(joinCopies, node.Perm{Mode: 0o700, UID: -1, GID: -1})); err != nil {
 		return err
 	}
-	return j.noteNames("args", joinArgs, p)
+	for _, name := range peoples() {
+		if err := root.Copy(name, path.Join(joinCopies, path.Base(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return root.Rename(joinCopies, joinBefore)
 }
 
-func (j *join) noteNames(folder, in string, p node.Perm) error {
-	entries, err := j.n.Root.ReadDir(folder)
+// putBack has it be as it was, at no time without what people wrote. The
+// plugins' state, in which the cluster's keys may be, goes.
+func (j *join) putBack() error {
+	root := j.n.Root
+	errs := []error{root.RemoveAll("plugins/state")}
+	for _, name := range peoples() {
+		if err := root.Copy(keptAs(name), name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if _, err := root.Lstat(keptAs(pluginList)); errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, j.n.removeAllBut("plugins", path.Base(settingsFolder)))
+	}
+	return errors.Join(append(errs, j.n.prune("args", keptAs("args")), j.n.prune(settingsFolder, keptAs(settingsFolder)))...)
+}
+
+// prune removes from a folder what is not in its copy.
+func (n Node) prune(folder, kept string) error {
+	entries, err := n.Root.ReadDir(kept)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	names := []string{}
+	var names []string
+	var errs []error
 	for _, e := range entries {
 		names = append(names, e.Name())
+		if e.IsDir() {
+			errs = append(errs, n.prune(path.Join(folder, e.Name()), path.Join(kept, e.Name())))
+		}
 	}
-	data, err := json.Marshal(names)
-	if err != nil {
-		return fmt.Errorf("note what is in %s: %w", folder, err)
-	}
-	return j.n.Root.WriteFile(in, data, p)
-}
-
-// noted are the names that noteNames wrote.
-func (j *join) noted(in string) (names []string, err error) {
-	data, err := j.n.Root.ReadFile(in)
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(data, &names); err != nil {
-		return nil, fmt.Errorf("%s: %w", j.n.Root.Path(in), err)
-	}
-	return names, nil
-}
-
-// dropPlugins takes the plugins' folder back to what it was: their state, in
-// which the cluster's keys may be, and the cluster's settings always go.
-func (j *join) dropPlugins() error {
-	kept, err := j.noted(joinKept)
-	if err != nil {
-		return err
-	}
-	list, err := j.n.Root.ReadFile(joinList)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && len(kept) == 0:
-		return j.n.Root.RemoveAll("plugins")
-	case errors.Is(err, fs.ErrNotExist):
-		err = j.n.removeAllBut("plugins", path.Base(settingsFolder))
-	case err == nil:
-		err = errors.Join(j.n.Root.RemoveAll("plugins/state"), j.n.Root.WriteFile(pluginList, list, j.n.Root.Secret()))
-	}
-	return errors.Join(err, j.n.removeAllBut(settingsFolder, kept...))
-}
-
-// dropArgs removes the args files that the join wrote.
-func (j *join) dropArgs() error {
-	keep, err := j.noted(joinArgs)
-	if err != nil {
-		return err
-	}
-	return j.n.removeAllBut("args", keep...)
+	return errors.Join(append(errs, n.removeAllBut(folder, names...))...)
 }
 
 // plugins puts the cluster's plugins into the store, and makes them active with
@@ -187,16 +163,18 @@ const settingsFolder = "plugins/settings"
 // settings writes those of the cluster's plugins. What a person wrote on this
 // machine before the join stays.
 func (j *join) settings(of map[string][]byte) ([]changeset.Operation, error) {
-	kept, err := j.noted(joinKept)
-	if err != nil {
-		return nil, err
-	}
 	var out []changeset.Operation
 	done := map[string]bool{} // one that is active for several authorities
 	for _, p := range j.begun.Plugins {
 		name := pluginsdir.SettingsName(p.Kind, p.Name)
 		content, ok := of[p.Kind+"/"+p.Name]
-		if !ok || done[name] || slices.Contains(kept, path.Base(name)) {
+		if !ok || done[name] {
+			continue
+		}
+		if _, err := j.n.Root.Lstat(path.Join(keptAs(settingsFolder), path.Base(name))); !errors.Is(err, fs.ErrNotExist) {
+			if err != nil {
+				return nil, err
+			}
 			continue
 		}
 		done[name] = true
@@ -323,11 +301,15 @@ func (j *join) undo(ctx context.Context) error {
 	if j.n.Record != nil {
 		errs = append(errs, j.n.StopServices(ctx), j.n.ClearMachine(ctx))
 	}
-	errs = append(errs, j.dropArgs(), j.dropPlugins())
-	errs = append(errs, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
-	gone := []string{joinFolder, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"}
-	if untold || j.over { // the node that served it may hold the token for this key
-		gone = append([]string{joinBegun, joinSealed, joinArgs, joinList, joinKept}, gone[1:]...)
+	back := j.putBack()
+	errs = append(errs, back, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
+	gone := []string{joinBegun, joinSealed, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"}
+	if back == nil { // else what people made is there only
+		errs = append(errs, j.n.Root.Rename(joinBefore, joinCopies))
+		gone = append(gone, joinCopies)
+		if !untold && !j.over { // else the node that served it may hold the token for this key
+			gone = append(gone, joinFolder)
+		}
 	}
 	for _, name := range gone {
 		errs = append(errs, j.n.Root.RemoveAll(name))

@@ -78,7 +78,7 @@ func (r *Report) fail(check string, err error) {
 // would make the join fail.
 func Preflight(ctx context.Context, options operation.Options, o JoinOptions) (*Report, error) {
 	r := &Report{Server: o.Server}
-	if _, err := os.Stat(filepath.Join(options.Root, joinArgs)); err == nil {
+	if _, err := os.Stat(filepath.Join(options.Root, joinBefore)); err == nil {
 		r.Resumed = true
 		return r, nil
 	}

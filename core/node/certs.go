@@ -169,14 +169,16 @@ func (r *Root) copyFolder(from, to string) error {
 		if IsTemporary(e.Name()) {
 			continue
 		}
-		if err := r.copyEntry(path.Join(from, e.Name()), path.Join(to, e.Name())); err != nil {
+		if err := r.Copy(path.Join(from, e.Name()), path.Join(to, e.Name())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Root) copyEntry(src, dst string) error {
+// Copy copies a file, a link or a folder with what is in it, each with its mode
+// and owner. Of a folder that is there, files of other names stay.
+func (r *Root) Copy(src, dst string) error {
 	info, err := r.fs.Lstat(src)
 	if err != nil {
 		return r.wrap("copy", src, err)

@@ -5,6 +5,7 @@ package cluster
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -58,4 +59,15 @@ func (p *pair) setClock(ahead string) {
 	}
 	signal(p.t, p.server.daemon(), syscall.SIGKILL)
 	p.server.run("mk", "start")
+}
+
+// byHand is an args file that a person made before a join.
+const byHand = "# by hand\n--max-pods=55\n"
+
+func (p *pair) writesArgument() {
+	p.t.Helper()
+	dir := filepath.Join(p.m.Root, "args")
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "kubelet"), []byte(byHand), 0o600)); err != nil {
+		p.t.Fatal(err)
+	}
 }

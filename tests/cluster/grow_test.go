@@ -91,12 +91,17 @@ func diskFills(t *testing.T, server, m *machine, words []string) {
 	}
 	before := known()
 	early := filepath.Join(small, "early")
+	own := filepath.Join(early, "args/kubelet")
+	m.run("sh", "-c", `mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"`, "sh", own, byHand)
 	m.fillsUp(small, early, func(ctx context.Context) error {
 		return m.Command(ctx, "sh", "-c", `until grep -qs '"name": "take over the cluster.s keys"' "$1"/var/journal/*/operation.json; do sleep 0.01; done`, "sh", early).Run()
 	}, words...)
 	m.run("mount", "-o", "remount,size=2200m", small)
 	if now := known(); now != before {
 		t.Errorf("nodes, and members of the datastore, were %s, and are %s", before, now)
+	}
+	if now := m.run("cat", own); now != byHand {
+		t.Errorf("the args file from before the join is %q", now)
 	}
 	nothingLeft(t, m)
 

@@ -173,11 +173,15 @@ func (p *pair) killJoins() {
 		begun, words := time.Now(), p.words()
 		k := nth(join, i)
 		p.t.Logf("mk join, %s; mk leave, %s", k, nth(leave, i))
+		gone := i%3 == 2 && k.who == "mk" && !k.late
+		if gone {
+			p.writesArgument()
+		}
 		p.kill(k, words...)
 		if err := p.m.secrets(); err != nil {
 			p.t.Errorf("mk join, %s: %v", k, err)
 		}
-		if i%3 == 2 && k.who == "mk" && !k.late {
+		if gone {
 			p.giveUp(k)
 		}
 		p.finish(k, words...)
@@ -250,6 +254,9 @@ func (p *pair) giveUp(k killPoint) {
 	p.t.Helper()
 	forward := p.m.onlyForward()
 	out, err := p.m.try(2*time.Minute, "mk", "leave")
+	if now, e := os.ReadFile(filepath.Join(p.m.Root, "args/kubelet")); !forward && (e != nil || string(now) != byHand) {
+		p.t.Errorf("a join, %s, is given up: the args file from before it is %q (%v)", k, now, e)
+	}
 	switch {
 	case forward && (err == nil || !strings.Contains(err.Error(), "only goes forward")):
 		p.t.Errorf("a join that only goes forward, %s, is given up: %v\n%s", k, err, out)
