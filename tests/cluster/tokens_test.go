@@ -35,6 +35,7 @@ func TestTokens(t *testing.T) {
 	authenticates(t, a, "token: ", "client-certificate")
 	a.refused(2, "mk", "start", "--name", "another")
 	t.Run("commands do what their dry runs show", func(t *testing.T) { promises(t, a) })
+	t.Run("of ten thousand claims of a token one wins", func(t *testing.T) { manyClaim(t, b) })
 	// One node stops, the other goes on.
 	a.promised("stop")
 	nothingLeft(t, a)
