@@ -21,6 +21,7 @@ type Report struct {
 	At         time.Time         `json:"at"`
 	Error      string            `json:"error,omitempty"` // why it has not applied Tried
 	Tried      int               `json:"tried,omitempty"` // the generation that failed
+	Tries      int               `json:"tries,omitempty"` // how often it failed
 	TriedAt    time.Time         `json:"triedAt,omitzero"`
 	Drift      []Drift           `json:"drift,omitempty"` // where it is not as wanted
 	Versions   map[string]string `json:"versions,omitempty"`

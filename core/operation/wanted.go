@@ -85,12 +85,13 @@ func (n *Node) WatchWanted(ctx context.Context, see func(), trouble func(error))
 	return cluster.Wishes{Client: c}.Watch(ctx, func(*cluster.Wanted, error) { see() }, trouble)
 }
 
-// again is how long a node leaves a wish alone that it has failed to do.
-const again = 10 * time.Minute
+// again is how long a node leaves a wish alone that it has failed to do: each
+// time twice as long, for less than a day. To try it may end its services.
+func again(tries int) time.Duration { return 10 * time.Minute << min(max(tries, 1)-1, 7) }
 
 // FollowWanted makes this node as the cluster wants it and reports; last is
-// what it answered before, or nil. A wish that failed is tried again after a
-// while, or when something else is wanted. The report says that it failed: the
+// what it answered before, or nil. A wish that failed is tried again after
+// growing pauses, or when something else is wanted. The report says that it failed: the
 // error is of what kept it from reporting.
 func (n *Node) FollowWanted(ctx context.Context, last *cluster.Report) (*cluster.Report, error) {
 	c, err := n.agentKube()
@@ -103,16 +104,20 @@ func (n *Node) FollowWanted(ctx context.Context, last *cluster.Report) (*cluster
 		return nil, err
 	}
 	failed := cluster.Report{}
-	if last != nil && last.Tried == w.Generation && n.Now().Sub(last.TriedAt) < again {
+	tries := 0
+	if last != nil && last.Tried == w.Generation {
+		tries = last.Tries
+	}
+	if tries > 0 && n.Now().Sub(last.TriedAt) < again(tries) {
 		failed = *last
 	} else if err := n.applyAll(ctx, w); err != nil {
-		failed.Error, failed.Tried, failed.TriedAt = oneLine(err.Error()), w.Generation, n.Now().UTC()
+		failed.Error, failed.Tried, failed.Tries, failed.TriedAt = oneLine(err.Error()), w.Generation, tries+1, n.Now().UTC()
 	}
 	report, err := n.report(w)
 	if err != nil {
 		return nil, err
 	}
-	report.Error, report.Tried, report.TriedAt = failed.Error, failed.Tried, failed.TriedAt
+	report.Error, report.Tried, report.Tries, report.TriedAt = failed.Error, failed.Tried, failed.Tries, failed.TriedAt
 	return report, putReport(context.WithoutCancel(ctx), c, report)
 }
 
