@@ -24,6 +24,7 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/service/logfile"
+	"mk8s.io/mk/core/timer"
 )
 
 const (
@@ -66,7 +67,7 @@ type Options struct {
 // Run works until ctx ends.
 func Run(ctx context.Context, o Options) error {
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = timer.Wait
 	}
 	o.worked, o.nudged = make(chan struct{}, 1), make(chan struct{}, 1)
 	o.wanted = make(chan struct{}, 1)
@@ -195,7 +196,7 @@ func (o Options) joins(ctx context.Context) {
 			wait = time.Minute
 			o.Log.Debug("cannot look after joins, tried again", "error", err.Error())
 		}
-		if !sleep(ctx, wait) {
+		if !timer.Wait(ctx, wait) {
 			return
 		}
 	}
@@ -222,7 +223,7 @@ func (o Options) datastore(ctx context.Context) {
 		} else if looked && !follows {
 			return
 		}
-		if !sleep(ctx, followEvery) {
+		if !timer.Wait(ctx, followEvery) {
 			return
 		}
 	}
@@ -259,17 +260,5 @@ func (o Options) follow(ctx context.Context, set []netip.Addr) {
 		if now, err := netinfo.Addresses(ctx); err == nil {
 			set = now
 		}
-	}
-}
-
-// sleep waits by the real clock.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

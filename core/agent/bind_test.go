@@ -19,6 +19,7 @@ import (
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/operation"
+	"mk8s.io/mk/core/timer"
 )
 
 const elsewhere = "127.0.0.1:25001"
@@ -55,7 +56,7 @@ func bound(t *testing.T) (o Options, said *bytes.Buffer, dir string) {
 	}
 	said = &bytes.Buffer{}
 	o = Options{
-		Open: func() (*operation.Node, error) { return operation.OpenNode(options) }, Now: time.Now, Sleep: sleep,
+		Open: func() (*operation.Node, error) { return operation.OpenNode(options) }, Now: time.Now, Sleep: timer.Wait,
 		Log: hclog.New(&hclog.LoggerOptions{Output: said}),
 	}
 	return o, said, dir

@@ -16,6 +16,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/service/logfile"
+	"mk8s.io/mk/core/timer"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -166,7 +167,7 @@ func (l *logs) write(ctx context.Context, found written, follow bool, may func(c
 // watch ends what is followed by somebody who may not any more. Where that
 // cannot be known, the API server may be what is looked for.
 func (l *logs) watch(ctx context.Context, may func(context.Context) error, end context.CancelCauseFunc) {
-	for sleep(ctx, mayEvery) {
+	for timer.Wait(ctx, mayEvery) {
 		if err := may(ctx); errors.Is(err, membership.NotAllowed) || errors.Is(err, membership.NotPermitted) {
 			end(err)
 			return

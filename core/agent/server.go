@@ -23,6 +23,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/revoked"
+	"mk8s.io/mk/core/timer"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -45,7 +46,7 @@ func (o Options) serve(ctx context.Context) {
 			return
 		}
 		if errors.Is(err, operation.ErrNoNode) { // a start or a join is under way
-			if !sleep(ctx, nodeRetry) {
+			if !timer.Wait(ctx, nodeRetry) {
 				return
 			}
 			continue
@@ -54,7 +55,7 @@ func (o Options) serve(ctx context.Context) {
 			continue
 		}
 		o.Log.Error("does not listen for other nodes, tried again", "error", err.Error(), "in", requestRetry.String())
-		if !sleep(ctx, requestRetry) {
+		if !timer.Wait(ctx, requestRetry) {
 			return
 		}
 	}

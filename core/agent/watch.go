@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // watch tells when the node's certificates were switched, by a person or by
@@ -79,7 +81,7 @@ func (w *watch) sleep(ctx context.Context, d time.Duration, long func(context.Co
 	if w.w != nil {
 		wg.Go(func() { w.wait(asleep, wake) })
 	}
-	return long(asleep, d) || (asleep.Err() != nil && ctx.Err() == nil && sleep(ctx, w.settle))
+	return long(asleep, d) || (asleep.Err() != nil && ctx.Err() == nil && timer.Wait(ctx, w.settle))
 }
 
 // wait wakes the sleeper when the link to the certificates is replaced, or

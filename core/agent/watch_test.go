@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // TestWatchWakesWhenCertificatesSwitch, and when a person edits their names, in
@@ -43,12 +45,12 @@ func TestWatchWakesWhenCertificatesSwitch(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "node.json"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !w.sleep(t.Context(), 20*time.Millisecond, sleep) {
+	if !w.sleep(t.Context(), 20*time.Millisecond, timer.Wait) {
 		t.Error("a sleep that nothing ended is not one")
 	}
 	second := folder("2")
 	link("var/certs/2")
-	if !w.sleep(t.Context(), time.Hour, sleep) {
+	if !w.sleep(t.Context(), time.Hour, timer.Wait) {
 		t.Error("it does not go on")
 	}
 	for n, write := range []func(name string) error{
@@ -57,13 +59,13 @@ func TestWatchWakesWhenCertificatesSwitch(t *testing.T) {
 			return errors.Join(os.WriteFile(name+"~", nil, 0o600), os.Rename(name+"~", name))
 		},
 	} {
-		if !w.sleep(t.Context(), time.Millisecond, sleep) { // it follows the link
+		if !w.sleep(t.Context(), time.Millisecond, timer.Wait) { // it follows the link
 			t.Error("a sleep that nothing ended is not one")
 		}
 		if err := write(filepath.Join(second, template)); err != nil {
 			t.Fatal(err)
 		}
-		if !w.sleep(t.Context(), time.Hour, sleep) {
+		if !w.sleep(t.Context(), time.Hour, timer.Wait) {
 			t.Errorf("edit %d: it does not go on", n)
 		}
 		w.forget()
@@ -73,7 +75,7 @@ func TestWatchWakesWhenCertificatesSwitch(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if w.sleep(ctx, time.Hour, sleep) {
+	if w.sleep(ctx, time.Hour, timer.Wait) {
 		t.Error("it goes on after its end")
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // mostLinks bounds what one node's programs can open.
@@ -106,7 +108,7 @@ func (x *Proxy) accept(ctx context.Context, p *pool) error {
 			return fmt.Errorf("accept connections: %w", err)
 		case err != nil: // no more files, a client that is gone again
 			x.Log.Warn("cannot accept a connection", "error", err.Error())
-			if !pause(ctx, p.t.accept) {
+			if !timer.Wait(ctx, p.t.accept) {
 				return nil
 			}
 			continue
@@ -189,15 +191,4 @@ func giveUpOnSilence(_, _ string, raw syscall.RawConn) error {
 		return e
 	}
 	return err
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

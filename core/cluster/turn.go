@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/timer"
 )
 
 const (
@@ -51,11 +52,7 @@ func (t Turns) Take(ctx context.Context, node string, waiting func(string)) (bac
 			}
 		}
 		waiting("for " + now.Node + ", which restarts its control plane")
-		pause := time.NewTimer(turnLook)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !timer.Wait(ctx, turnLook) {
 			return nil, fmt.Errorf("wait until %s has restarted its control plane: %w", now.Node, ctx.Err())
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"mk8s.io/mk/core/datastore/etcd"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/timer"
 )
 
 // Credentials are the node's for its datastore: the pair that etcd takes from
@@ -181,12 +182,8 @@ func conclusive(err error) bool {
 
 // pause waits before the next try.
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !timer.Wait(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }

@@ -48,17 +48,8 @@ type Client struct {
 	dynamic dynamic.Interface
 }
 
-// Connect prepares a client from a kubeconfig's content, in which files are named by absolute path only. It does not dial:
-// an API server that is not there is found by the first call.
-func Connect(kubeconfig []byte, opts Options) (*Client, error) {
-	cfg, err := clientcmd.Load(kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
-	}
-	return connect(cfg, opts)
-}
-
-// ConnectFile is Connect with a kubeconfig file; files that it names are relative to its folder.
+// ConnectFile prepares a client from a kubeconfig file; files that it names are relative to its folder. It does not dial: an
+// API server that is not there is found by the first call.
 func ConnectFile(path string, opts Options) (*Client, error) {
 	cfg, err := clientcmd.LoadFromFile(path)
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"mk8s.io/mk/core/timer"
 )
 
 const (
@@ -197,13 +199,10 @@ func (b *backoff) reset() { b.next = backoffFirst }
 
 // pause waits, at most until the context ends, and then gives its error.
 func (b *backoff) pause(ctx context.Context) error {
-	timer := time.NewTimer(b.next)
-	defer timer.Stop()
+	d := b.next
 	b.next = min(b.next*2, backoffMost)
-	select {
-	case <-ctx.Done():
+	if !timer.Wait(ctx, d) {
 		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
+	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -355,10 +357,17 @@ func TestConnectRefusesProgramsForCredentials(t *testing.T) {
 	text := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: https://127.0.0.1:1}}]\n" +
 		"users: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: touch, interactiveMode: Never}}}]\n" +
 		"contexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n"
-	if _, err := Connect([]byte(text), Options{}); err == nil || !strings.Contains(err.Error(), "runs a program") {
+	file := func(text string) string {
+		name := filepath.Join(t.TempDir(), "config")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	if _, err := ConnectFile(file(text), Options{}); err == nil || !strings.Contains(err.Error(), "runs a program") {
 		t.Fatalf("error %v", err)
 	}
-	if _, err := Connect([]byte("x: ["), Options{}); err == nil {
+	if _, err := ConnectFile(file("x: ["), Options{}); err == nil {
 		t.Fatal("garbage was taken for a kubeconfig")
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // Kind is which of the two locks.
@@ -81,12 +83,8 @@ func Acquire(ctx context.Context, dir string, kind Kind, owner Owner, waiting fu
 			waiting(readOwner(name))
 			waiting = nil
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !timer.Wait(ctx, pause) {
 			return nil, &HeldError{Kind: kind, Holder: readOwner(name), At: time.Now(), Cause: context.Cause(ctx)}
-		case <-timer.C:
 		}
 		pause = min(2*pause, longPause)
 	}

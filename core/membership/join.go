@@ -62,14 +62,18 @@ const (
 	joinCert   = joinFolder + "/cert.pem"
 	joinBegun  = joinFolder + "/begun.json"
 	joinSealed = joinFolder + "/seal.key"
-	joinBefore = joinFolder + "/before" // see peoples
-	joinCopies = joinFolder + "/copies" // not whole yet, or not whole any more
+	joinCopies = joinFolder + "/copies" // see peoples; not whole yet
+	joinBefore = joinFolder + "/before" // whole
+	joinBack   = joinFolder + "/back"   // the same of a join that is being taken back
 	pluginList = "plugins/lock.json"
 )
 
-// ErrTakenBack reports of a join that was gone on with that the cluster had
-// taken it back meanwhile. So it was here: it can begin anew.
-var ErrTakenBack = errors.New("the cluster has taken that join back")
+// ErrTakenBack reports of a join that was to be gone on with that it was taken
+// back, by the cluster or by a try that was interrupted: it can begin anew.
+var ErrTakenBack = errors.New("that join was taken back")
+
+// errUndoing says that a join was killed while it was taken back.
+var errUndoing = errors.New("that join was being taken back")
 
 // IsMember is the reason of a join on a node that has a cluster already.
 const IsMember plugin.Reason = "IS_MEMBER"
@@ -81,7 +85,8 @@ type join struct {
 	o      JoinOptions
 	client *peer.Client
 	begun  *peer.Begun
-	over   bool         // the cluster has taken it back
+	over   bool         // it was taken back before this node could say so
+	free   bool         // no node holds a token for this node's key
 	silent atomic.Int64 // since when the server is, for the strategy; nanoseconds
 }
 
@@ -104,31 +109,36 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if err := sameJoin(r.Record, o); err != nil {
 		return errors.Join(err, r.Release())
 	}
-	over := false
-	if !member { // else it was killed right before its end
-		j := &join{n: n, r: r, o: o}
+	j := &join{n: n, r: r, o: o, free: member}
+	resumed := open != nil && open.ID == r.Record.ID
+	if !resumed { // what is there is of a join that has ended
+		err = n.forgetJoin()
+	}
+	if err == nil && !member { // else it was killed right before its end
 		err = j.run(ctx)
-		if err != nil && ctx.Err() == nil && !r.Record.Forward {
-			j.over = open != nil && errors.Is(err, JoinEnded)
-			undone := j.undo(ctx)
-			over = j.over && undone == nil
-			err = errors.Join(err, undone)
+	}
+	if err != nil && ctx.Err() == nil && !r.Record.Forward {
+		j.over = resumed && (errors.Is(err, JoinEnded) || errors.Is(err, errUndoing))
+		if undone := j.undo(ctx); undone != nil {
+			undone = fmt.Errorf("not all of it is taken back; mk leave, or the same again, goes on with that: %w", undone)
+			return errors.Join(err, undone, r.Release())
 		}
 	}
 	if errors.Is(err, JoinEnded) && r.Record.Forward {
 		err = &plugin.Error{Reason: JoinEnded, Message: "the cluster has taken that join back, and this node was about to vote in its datastore",
 			Next: "mk leave --force, then mk join, with a connection string"}
 	}
-	if over {
-		if err := r.GiveUp("taken back by the cluster"); err != nil {
+	if j.over {
+		if err := r.GiveUp("taken back"); err != nil {
 			return err // it is open still: to begin anew would be to go on with it
 		}
-		return ErrTakenBack
+		return errors.Join(ErrTakenBack, j.forget())
 	}
-	if err := r.End(ctx, err); err != nil {
-		return ended(err, r.Record)
+	err = r.End(ctx, err)
+	if r.Record.State != operation.Open {
+		err = errors.Join(err, j.forget())
 	}
-	return n.Root.RemoveAll(joinFolder)
+	return ended(err, r.Record)
 }
 
 // sameJoin refuses to go on with a join that was begun in another way.
@@ -182,6 +192,9 @@ func (j *join) run(ctx context.Context) error {
 		return err
 	}
 	defer j.client.Close()
+	if j.undoing() {
+		return errUndoing
+	}
 	for _, s := range joinSteps(j.o.Worker) {
 		if err := j.r.Step(ctx, s.name, func(ctx context.Context) error { return s.do(j, ctx) }); err != nil {
 			return silent(err, s.name)
@@ -191,6 +204,7 @@ func (j *join) run(ctx context.Context) error {
 	if err := j.n.Root.SaveRecord(j.n.Record); err != nil {
 		return err
 	}
+	j.free = true
 	j.awaitAgent(ctx)
 	return nil
 }

@@ -27,9 +27,6 @@ func (j *join) connect() error {
 	if err := root.Mkdir(joinFolder, node.Perm{Mode: 0o700, UID: -1, GID: -1}); err != nil {
 		return err
 	}
-	if err := j.note(); err != nil {
-		return err
-	}
 	private := node.Perm{Mode: 0o600, UID: -1, GID: -1}
 	// A key may be there of a join that the cluster still holds a token for.
 	if _, err := root.Lstat(joinCert); errors.Is(err, fs.ErrNotExist) {
@@ -44,10 +41,14 @@ func (j *join) connect() error {
 		if err := errors.Join(root.WriteFile(joinKey, keyPEM, private), root.WriteFile(joinCert, cert, private)); err != nil {
 			return err
 		}
+		j.free = true
 	}
 	pair, err := tls.LoadX509KeyPair(root.Path(joinCert), root.Path(joinKey))
 	if err != nil {
 		return fmt.Errorf("read this node's key for the join: %w", err)
+	}
+	if err := j.note(); err != nil {
+		return err
 	}
 	data, err := root.ReadFile(joinBegun)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -70,40 +71,47 @@ func (j *join) connect() error {
 // settings and the list of plugins. It stays if the join is taken back.
 func peoples() []string { return []string{"args", settingsFolder, pluginList} }
 
-// keptAs is where the copy of it is.
-func keptAs(name string) string { return path.Join(joinBefore, path.Base(name)) }
-
-// note copies it. The copy has its name once it is whole, until the join ends.
+// note copies it, unless that was done.
 func (j *join) note() error {
 	root := j.n.Root
-	if _, err := root.Lstat(joinBefore); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := errors.Join(root.RemoveAll(joinCopies), root.Mkdir(joinCopies, node.Perm{Mode: 0o700, UID: -1, GID: -1})); err != nil {
-		return err
-	}
-	for _, name := range peoples() {
-		if err := root.Copy(name, path.Join(joinCopies, path.Base(name))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, done := range []string{joinBefore, joinBack} {
+		if _, err := root.Lstat(done); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	err := errors.Join(root.RemoveAll(joinCopies), root.Mkdir(joinCopies, node.Perm{Mode: 0o700, UID: -1, GID: -1}))
+	for _, name := range peoples() {
+		err = errors.Join(err, j.copyThere(name, path.Join(joinCopies, path.Base(name))))
+	}
+	if err != nil {
+		return err
 	}
 	return root.Rename(joinCopies, joinBefore)
 }
 
-// putBack has it be as it was, at no time without what people wrote. The
-// plugins' state, in which the cluster's keys may be, goes.
-func (j *join) putBack() error {
-	root := j.n.Root
-	errs := []error{root.RemoveAll("plugins/state")}
-	for _, name := range peoples() {
-		if err := root.Copy(keptAs(name), name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+// copyThere copies what may not be there.
+func (j *join) copyThere(name, to string) error {
+	if _, err := j.n.Root.Lstat(name); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
+		return err
 	}
-	if _, err := root.Lstat(keptAs(pluginList)); errors.Is(err, fs.ErrNotExist) {
+	return j.n.Root.Copy(name, to)
+}
+
+// putBack has what people made be as it was, at no time without what they
+// wrote. What is too much goes first: it may be what fills the disk.
+func (j *join) putBack() error {
+	kept := func(name string) string { return path.Join(joinBack, path.Base(name)) }
+	errs := []error{j.n.prune("args", kept("args")), j.n.prune(settingsFolder, kept(settingsFolder))}
+	if _, err := j.n.Root.Lstat(kept(pluginList)); errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, j.n.removeAllBut("plugins", path.Base(settingsFolder)))
 	}
-	return errors.Join(append(errs, j.n.prune("args", keptAs("args")), j.n.prune(settingsFolder, keptAs(settingsFolder)))...)
+	for _, name := range peoples() {
+		errs = append(errs, j.copyThere(kept(name), name))
+	}
+	return errors.Join(errs...)
 }
 
 // prune removes from a folder what is not in its copy.
@@ -171,7 +179,7 @@ func (j *join) settings(of map[string][]byte) ([]changeset.Operation, error) {
 		if !ok || done[name] {
 			continue
 		}
-		if _, err := j.n.Root.Lstat(path.Join(keptAs(settingsFolder), path.Base(name))); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := j.n.Root.Lstat(path.Join(joinBefore, path.Base(settingsFolder), path.Base(name))); !errors.Is(err, fs.ErrNotExist) {
 			if err != nil {
 				return nil, err
 			}
@@ -277,7 +285,8 @@ func (n Node) exportable(digest string) bool {
 	return err == nil && said != nil && said.Description.Exportable
 }
 
-// undo takes the join back on both sides. It is tried with a time of its own.
+// undo takes the join back on both sides. It is tried with a time of its own;
+// when it was begun, a join goes no further, and what is left of it is undone.
 func (j *join) undo(ctx context.Context) error {
 	if j.client == nil {
 		return nil // it was not begun
@@ -285,34 +294,49 @@ func (j *join) undo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	j.n.detail("take the join back")
-	var errs []error
-	untold := false
+	root := j.n.Root
+	if !j.undoing() {
+		if err := root.Rename(joinBefore, joinBack); err != nil {
+			return err
+		}
+	}
 	if j.begun != nil || j.client.Met() {
 		tell, cancel := context.WithTimeout(ctx, 20*time.Second)
 		err := j.client.Call(tell, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, nil)
 		cancel()
-		if err != nil {
+		if j.free = err == nil; err != nil {
 			// What is there ends by itself with its lease. Until then the token
 			// is good for this key alone: it stays for the next try.
-			untold = true
 			j.n.detail(fmt.Sprintf("the cluster was not told: %v", err))
 		}
 	}
 	if j.n.Record != nil {
-		errs = append(errs, j.n.StopServices(ctx), j.n.ClearMachine(ctx))
-	}
-	back := j.putBack()
-	errs = append(errs, back, j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins"))
-	gone := []string{joinBegun, joinSealed, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib"}
-	if back == nil { // else what people made is there only
-		errs = append(errs, j.n.Root.Rename(joinBefore, joinCopies))
-		gone = append(gone, joinCopies)
-		if !untold && !j.over { // else the node that served it may hold the token for this key
-			gone = append(gone, joinFolder)
+		if err := errors.Join(j.n.StopServices(ctx), j.n.ClearMachine(ctx)); err != nil {
+			return err
 		}
 	}
-	for _, name := range gone {
-		errs = append(errs, j.n.Root.RemoveAll(name))
+	errs := []error{j.n.removeAllBut(".", "var", "settings.yaml", "args", "plugins")}
+	for _, name := range []string{joinSealed, operation.IdentityFile, "var/kubernetes", "var/certs", "var/lib", "plugins/state"} {
+		errs = append(errs, root.RemoveAll(name))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, j.putBack())...)
+}
+
+// undoing reports whether the join is being taken back.
+func (j *join) undoing() bool {
+	_, err := j.n.Root.Lstat(joinBack)
+	return err == nil
+}
+
+// forget removes the files of a join that has ended, but for a key for which
+// the node that served it may hold the token.
+func (j *join) forget() error {
+	if !j.free || j.over {
+		return j.n.forgetJoin()
+	}
+	return j.n.Root.RemoveAll(joinFolder)
+}
+
+func (n Node) forgetJoin() error {
+	return n.removeAllBut(joinFolder, path.Base(joinKey), path.Base(joinCert))
 }

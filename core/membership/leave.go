@@ -89,7 +89,10 @@ func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 	if err := j.undo(ctx); err != nil {
 		return errors.Join(err, r.Release())
 	}
-	return r.GiveUp("given up by " + n.User)
+	if err := r.GiveUp("given up by " + n.User); err != nil {
+		return err
+	}
+	return j.forget()
 }
 
 // The steps of a leave after which it only goes forward.

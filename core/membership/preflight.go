@@ -78,9 +78,11 @@ func (r *Report) fail(check string, err error) {
 // would make the join fail.
 func Preflight(ctx context.Context, options operation.Options, o JoinOptions) (*Report, error) {
 	r := &Report{Server: o.Server}
-	if _, err := os.Stat(filepath.Join(options.Root, joinBefore)); err == nil {
-		r.Resumed = true
-		return r, nil
+	for _, begun := range []string{joinBefore, joinBack} {
+		if _, err := os.Stat(filepath.Join(options.Root, begun)); err == nil {
+			r.Resumed = true
+			return r, nil
+		}
 	}
 	if err := member(options.Root); err != nil {
 		r.fail("member of a cluster", err)

@@ -221,8 +221,8 @@ func (r *Root) copyFile(src, dst string, p Perm) error {
 
 // permOf is the mode and owner of what is there, for a copy of it.
 func permOf(info fs.FileInfo) Perm {
-	p := Perm{Mode: info.Mode().Perm(), UID: -1, GID: -1}
-	if p.Mode == 0 {
+	p := Perm{Mode: info.Mode() & settable, UID: -1, GID: -1}
+	if p.Mode&fs.ModePerm == 0 {
 		p.Mode = 0o600
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -11,7 +11,7 @@ import (
 // WriteStream is WriteFile for what may not fit into memory: write is given
 // where the content goes. Its error leaves the old file as it was.
 func (r *Root) WriteStream(name string, p Perm, write func(io.Writer) error) error {
-	temp, err := r.writeTempBy(writePrefix, name, p, write)
+	temp, err := r.writeTemp(writePrefix, name, p, write)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", r.Path(name), err)
 	}

@@ -29,15 +29,7 @@ func IsTemporary(name string) bool { return strings.HasPrefix(path.Base(name), t
 // the old file or the new one, and after a crash there is one of them. The
 // folder must exist. On an error the old file is as it was.
 func (r *Root) WriteFile(name string, data []byte, p Perm) error {
-	temp, err := r.writeTemp(writePrefix, name, data, p)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", r.Path(name), err)
-	}
-	r.step("rename", name)
-	if err := r.fs.Rename(temp, name); err != nil {
-		return fmt.Errorf("write %s: %w", r.Path(name), errors.Join(err, r.fs.Remove(temp)))
-	}
-	return r.wrap("write", name, r.syncFolder(path.Dir(name)))
+	return r.WriteStream(name, p, whole(data))
 }
 
 // WriteFile is Root.WriteFile for a file that need not be in a node's folder: a
@@ -55,7 +47,7 @@ func WriteFile(path string, data []byte, p Perm) error {
 // and owner, and returns the name it has until Commit. On an error nothing is
 // left.
 func (r *Root) Stage(name string, data []byte, p Perm) (string, error) {
-	staged, err := r.writeTemp(stagedPrefix, name, data, p)
+	staged, err := r.writeTemp(stagedPrefix, name, p, whole(data))
 	if err == nil {
 		err = r.syncFolder(path.Dir(name))
 	}
@@ -230,16 +222,17 @@ func (r *Root) Sweep(folder string) error {
 	return nil
 }
 
-// writeTemp writes data under a temporary name beside name. The file has its
-// final owner and mode before its first byte, and never more than that.
-func (r *Root) writeTemp(prefix, name string, data []byte, p Perm) (string, error) {
-	return r.writeTempBy(prefix, name, p, func(w io.Writer) error {
+// whole writes data.
+func whole(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
-	})
+	}
 }
 
-func (r *Root) writeTempBy(prefix, name string, p Perm, write func(io.Writer) error) (string, error) {
+// writeTemp writes under a temporary name beside name. The file has its final
+// owner and mode before its first byte, and never more than that.
+func (r *Root) writeTemp(prefix, name string, p Perm, write func(io.Writer) error) (string, error) {
 	if err := errors.Join(checkNames(name), p.check()); err != nil {
 		return "", err
 	}

@@ -12,6 +12,7 @@ import (
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/logfile"
+	"mk8s.io/mk/core/timer"
 )
 
 // tooOften is how many restarts with one and the same error show that waiting
@@ -70,14 +71,10 @@ func WaitReady(ctx context.Context, n *operation.Node, progress func(string)) er
 			progress(what)
 			last = what
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-			pause = min(2*pause, 2*time.Second)
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, pause) {
 			return lateWith(n, late(s, time.Since(began), last))
 		}
+		pause = min(2*pause, 2*time.Second)
 	}
 }
 

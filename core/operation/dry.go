@@ -224,7 +224,7 @@ func (n *Node) DryRemove(kind, name, constraint string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, gone, err := lockfile.PlanRemove(lock, kind, name, constraint, n.pins())
+	_, gone, err := lockfile.PlanRemove(lock, kind, name, constraint, nil)
 	if err != nil {
 		return nil, err
 	}

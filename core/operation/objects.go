@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/timer"
 	"mk8s.io/mk/pluginsdir/manifest"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
@@ -84,13 +85,9 @@ func waitAddress(ctx context.Context, addr string) error {
 		if err == nil {
 			return conn.Close()
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-			pause = min(2*pause, time.Second)
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, pause) {
 			return fmt.Errorf("%s does not accept connections: %w", addr, err)
 		}
+		pause = min(2*pause, time.Second)
 	}
 }

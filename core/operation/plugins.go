@@ -25,7 +25,7 @@ func (n *Node) InstallPlugin(ctx context.Context, folder string, reinstall bool,
 	err = r.Step(ctx, "install the plugin", func(ctx context.Context) error {
 		result, err = n.Dir.Install(ctx, folder, pluginsdir.Options{
 			Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(), Reinstall: reinstall,
-			Consent: consent, Trial: n.set, Pins: n.pins(),
+			Consent: consent, Trial: n.set,
 		})
 		return err
 	})
@@ -46,9 +46,6 @@ func DryInstall(ctx context.Context, o Options, folder string) (*Plan, error) {
 	}
 	return plan, nil
 }
-
-// pins are the versions that an open operation needs.
-func (n *Node) pins() []lockfile.Pin { return nil }
 
 // ErrAuthorityInUse says that an authority cannot be exchanged like this.
 var ErrAuthorityInUse = errors.New("the cluster trusts it: exchanging it is a rotation, which this version of mk does not have")
@@ -183,7 +180,7 @@ func (n *Node) RemovePlugin(ctx context.Context, kind, name, constraint string) 
 		if err != nil {
 			return err
 		}
-		next, removed, err := lockfile.PlanRemove(lock, kind, name, constraint, n.pins())
+		next, removed, err := lockfile.PlanRemove(lock, kind, name, constraint, nil)
 		if err != nil {
 			return err
 		}

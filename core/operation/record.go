@@ -29,21 +29,20 @@ const (
 
 // Record is one operation ever begun.
 type Record struct {
-	Schema  int               `json:"schema"`
-	Number  int               `json:"number"`
-	ID      string            `json:"id"` // what plugins are asked under
-	Verb    string            `json:"verb"`
-	Params  json.RawMessage   `json:"params,omitempty"`
-	Command []string          `json:"command,omitempty"` // without secrets
-	User    string            `json:"user"`
-	PID     int               `json:"pid"`
-	Began   time.Time         `json:"began"`
-	Ended   time.Time         `json:"ended,omitzero"`
-	State   State             `json:"state"`
-	Plugins map[string]string `json:"plugins,omitempty"` // kind/name: version, pinned while open
-	Steps   []StepRecord      `json:"steps,omitempty"`
-	Changes int               `json:"changes,omitempty"` // ChangeSets so far: number.1 …
-	Error   string            `json:"error,omitempty"`
+	Schema  int             `json:"schema"`
+	Number  int             `json:"number"`
+	ID      string          `json:"id"` // what plugins are asked under
+	Verb    string          `json:"verb"`
+	Params  json.RawMessage `json:"params,omitempty"`
+	Command []string        `json:"command,omitempty"` // without secrets
+	User    string          `json:"user"`
+	PID     int             `json:"pid"`
+	Began   time.Time       `json:"began"`
+	Ended   time.Time       `json:"ended,omitzero"`
+	State   State           `json:"state"`
+	Steps   []StepRecord    `json:"steps,omitempty"`
+	Changes int             `json:"changes,omitempty"` // ChangeSets so far: number.1 …
+	Error   string          `json:"error,omitempty"`
 	// Served says that this was done for another node, without the operation
 	// lock: nobody goes on with it but who asks again.
 	Served bool `json:"served,omitempty"`

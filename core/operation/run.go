@@ -13,6 +13,7 @@ import (
 	"mk8s.io/mk/core/change"
 	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/timer"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/plugin"
 )
@@ -401,12 +402,8 @@ func (r *Run) GoForward() error {
 func (r *Run) Wait(ctx context.Context, n *plugin.NotYet) error {
 	r.progress.Detail(n.WaitingFor)
 	pause := min(max(n.RetryAfter, 100*time.Millisecond), time.Minute)
-	t := time.NewTimer(pause)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !timer.Wait(ctx, pause) {
 		return fmt.Errorf("waiting for %s: %w", n.WaitingFor, ctx.Err())
 	}
+	return nil
 }

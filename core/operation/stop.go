@@ -14,6 +14,7 @@ import (
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
 	"mk8s.io/mk/core/service/supervisor"
+	"mk8s.io/mk/core/timer"
 )
 
 // stopTimeout bounds a stop: services have 40 s each, most of them at once.
@@ -118,11 +119,7 @@ func (n *Node) awaitSupervisor(ctx context.Context, s *supervisor.Client) error 
 		if !found || id.PID == os.Getpid() {
 			return nil
 		}
-		t := time.NewTimer(20 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-patient.Done():
-			t.Stop()
+		if !timer.Wait(patient, 20*time.Millisecond) {
 			return killSilent(ctx, id)
 		}
 	}
@@ -173,11 +170,7 @@ func waitSocket(ctx context.Context, s *supervisor.Client) error {
 		if _, err := s.Status(ctx); errors.Is(err, service.ErrNotRunning) {
 			return nil
 		}
-		t := time.NewTimer(20 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("wait for the supervisor to end: %w", ctx.Err())
 		}
 	}

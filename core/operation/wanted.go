@@ -16,6 +16,7 @@ import (
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/timer"
 	"mk8s.io/mk/sdk/changeset"
 )
 
@@ -139,11 +140,7 @@ func putReport(ctx context.Context, c *kube.Client, r *cluster.Report) error {
 		if err == nil || kube.NotFound(err) {
 			return err
 		}
-		t := time.NewTimer(time.Second)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, time.Second) {
 			return err
 		}
 	}
@@ -167,11 +164,7 @@ func (n *Node) ReportSoon(ctx context.Context) {
 			}
 			return
 		}
-		t := time.NewTimer(time.Second)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, time.Second) {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
+	"mk8s.io/mk/core/timer"
 )
 
 const (
@@ -121,11 +122,7 @@ func (n *Node) steady(ctx context.Context, names []string, ready time.Time) erro
 			return nil
 		}
 		n.detail("waiting for " + waiting)
-		t := time.NewTimer(200 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, 200*time.Millisecond) {
 			return fmt.Errorf("wait for %s: %w", waiting, ctx.Err())
 		}
 	}

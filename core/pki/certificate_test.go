@@ -269,10 +269,11 @@ func TestInspectShowsWhatIsInside(t *testing.T) {
 	key, _ := mustKey(t, RSA2048)
 	r := requestFor(mustProfile(t, Kubelet))
 	cert := ca.sign(t, mustCSR(t, key, r), r.Profile, 30*day, func(c *x509.Certificate) { c.NotBefore = now() })
-	i, err := Inspect(cert)
-	if err != nil {
-		t.Fatal(err)
+	one, err := InspectBundle(cert)
+	if err != nil || len(one) != 1 {
+		t.Fatal(one, err)
 	}
+	i := one[0]
 	if i.CommonName != "system:node:node-a" || !slices.Equal(i.Groups, []string{"system:nodes"}) || i.Key != "rsa-2048" || i.CA ||
 		!slices.Equal(i.Names, []string{"DNS:node-a", "IP:10.0.0.5", "IP:fd00::5"}) || !i.RenewAt.Equal(now().Add(20*day)) ||
 		!slices.Equal(i.Usages, []string{"digitalSignature", "keyEncipherment", "serverAuth", "clientAuth"}) || i.Issuer != "CN=ca" {

@@ -29,16 +29,7 @@ type Info struct {
 	IssuerKeyID string    `json:"issuerKeyID,omitempty"`
 }
 
-// Inspect describes one certificate. It judges nothing.
-func Inspect(certPEM []byte) (Info, error) {
-	cert, err := ParseCertificate(certPEM)
-	if err != nil {
-		return Info{}, err
-	}
-	return Describe(cert), nil
-}
-
-// InspectBundle describes every certificate of a bundle.
+// InspectBundle describes every certificate of a bundle. It judges nothing.
 func InspectBundle(data []byte) ([]Info, error) {
 	certs, err := ParseBundle(data)
 	if err != nil {
@@ -51,7 +42,7 @@ func InspectBundle(data []byte) ([]Info, error) {
 	return out, nil
 }
 
-// Describe is Inspect for a certificate that is parsed already.
+// Describe describes a certificate that is parsed already.
 func Describe(cert *x509.Certificate) Info {
 	sum := sha256.Sum256(cert.Raw)
 	usages := keyUsageNames(cert.KeyUsage)

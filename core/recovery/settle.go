@@ -8,6 +8,7 @@ import (
 
 	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/service"
+	"mk8s.io/mk/core/timer"
 )
 
 const (
@@ -37,11 +38,7 @@ func (n Node) SettleWithout(ctx context.Context, gone string) error {
 		if err == nil && (s.Quorum || slices.ContainsFunc(s.Members, other)) {
 			return nil
 		}
-		t := time.NewTimer(time.Second / 2)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, time.Second/2) {
 			return ctx.Err()
 		}
 	}

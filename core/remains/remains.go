@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mk8s.io/mk/core/service/process"
+	"mk8s.io/mk/core/timer"
 )
 
 // Node says which remains are this node's.
@@ -272,14 +273,10 @@ func links() (all []netlink.Link, err error) {
 func waitFor(ctx context.Context, what string, done func() bool) error {
 	pause := time.Millisecond
 	for !done() {
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-			pause = min(2*pause, 200*time.Millisecond)
-		case <-ctx.Done():
-			t.Stop()
+		if !timer.Wait(ctx, pause) {
 			return fmt.Errorf("wait until %s: %w", what, ctx.Err())
 		}
+		pause = min(2*pause, 200*time.Millisecond)
 	}
 	return nil
 }

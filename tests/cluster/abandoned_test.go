@@ -71,3 +71,15 @@ func (p *pair) writesArgument() {
 		p.t.Fatal(err)
 	}
 }
+
+// dieGivingUp kills mk when it has taken a join back and not said so yet: the
+// same words begin it anew.
+func (p *pair) dieGivingUp(k killPoint) {
+	p.t.Helper()
+	if err := p.m.killAt(p.t.Context(), "before:1", true, "leave"); err != nil {
+		p.t.Fatal(err)
+	}
+	if now, err := os.ReadFile(filepath.Join(p.m.Root, "args/kubelet")); err != nil || string(now) != byHand {
+		p.t.Errorf("a join, %s, is given up by an mk that is killed: the args file from before it is %q (%v)", k, now, err)
+	}
+}

@@ -90,14 +90,18 @@ func manyClaim(t *testing.T, m *machine) {
 	defer cancel()
 	var next, lost atomic.Int64
 	var winners []*claimant
-	var mu sync.Mutex
+	var mu, killing sync.Mutex
 	var group sync.WaitGroup
 	began := time.Now()
 	for caller := range int64(callers) {
 		group.Go(func() {
 			for n := next.Add(1); n <= claims && !t.Failed(); n = next.Add(1) {
 				if n%(claims/restarts) == 0 {
-					group.Go(func() { agentKilled(t, m) })
+					group.Go(func() {
+						killing.Lock()
+						defer killing.Unlock()
+						agentKilled(t, m)
+					})
 				}
 				c, err := newClaimant(m, i, n, caller)
 				if err != nil {

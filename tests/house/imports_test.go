@@ -132,6 +132,7 @@ func floors() [][]string {
 		{"service", "kube", "datastore", "peer", "microk8s", "args", "netinfo", "kubeconfig", "settings", "snapshot"},
 		{"node", "pki"},
 		{"lock", "neighbour", "version", "joinstring", "revoked"},
+		{"timer"},
 	}
 }
 

@@ -17,21 +17,21 @@ import (
 
 const probeEvery = 50 * time.Millisecond
 
-func (c *Controller) selected(names []string) ([]service.Definition, error) {
+func (c *Controller) selected(ctx context.Context, names []string) ([]service.Definition, *dbus.Conn, error) {
 	defs, err := loadDefinitions(c.opts.StateFile)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defs, err = service.Select(defs, names)
 	}
-	return service.Select(defs, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := connect(ctx)
+	return defs, conn, err
 }
 
 // Start implements service.Controller.
 func (c *Controller) Start(ctx context.Context, names ...string) error {
-	defs, err := c.selected(names)
-	if err != nil {
-		return err
-	}
-	conn, err := connect(ctx)
+	defs, conn, err := c.selected(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -97,11 +97,7 @@ func (c *Controller) job(ctx context.Context, queue jobFunc, name string) (strin
 
 // Stop implements service.Controller.
 func (c *Controller) Stop(ctx context.Context, names ...string) error {
-	defs, err := c.selected(names)
-	if err != nil {
-		return err
-	}
-	conn, err := connect(ctx)
+	defs, conn, err := c.selected(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -194,15 +190,11 @@ func (c *Controller) Disable(ctx context.Context, names ...string) error {
 }
 
 func (c *Controller) units(ctx context.Context, names []string) ([]string, *dbus.Conn, error) {
-	defs, err := c.selected(names)
-	if err != nil {
-		return nil, nil, err
-	}
+	defs, conn, err := c.selected(ctx, names)
 	units := make([]string, 0, len(defs))
 	for _, d := range defs {
 		units = append(units, c.Unit(d.Name))
 	}
-	conn, err := connect(ctx)
 	return units, conn, err
 }
 
