@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,13 +17,7 @@ import (
 // is as good as before.
 func (p *pair) abandoned() {
 	p.t.Helper()
-	var own []killPoint
-	for _, k := range p.join {
-		if k.who == "mk" && !k.late {
-			own = append(own, k)
-		}
-	}
-	words, k := p.words(), own[len(own)*2/3]
+	words, k := p.words(), p.within(2)
 	p.kill(k, words...)
 	if p.sameObjects(p.away) == nil {
 		p.t.Errorf("mk join, %s: nothing is to be taken back", k)
@@ -49,6 +44,17 @@ func (p *pair) abandoned() {
 	p.whole(false, "mk join, abandoned, "+k.String())
 }
 
+// within is a point so many thirds into a join.
+func (p *pair) within(thirds int) killPoint {
+	var own []killPoint
+	for _, k := range p.join {
+		if k.who == "mk" && !k.late {
+			own = append(own, k)
+		}
+	}
+	return own[len(own)*thirds/3]
+}
+
 // setClock starts the agent that serves anew, with a clock that is ahead.
 func (p *pair) setClock(ahead string) {
 	p.t.Helper()
@@ -72,14 +78,29 @@ func (p *pair) writesArgument() {
 	}
 }
 
-// dieGivingUp kills mk when it has taken a join back and not said so yet: the
-// same words begin it anew.
-func (p *pair) dieGivingUp(k killPoint) {
+// diesGivingUp kills mk within a join, and again when it has taken that join
+// back and not said so yet: the same words begin it anew.
+func (p *pair) diesGivingUp() {
 	p.t.Helper()
-	if err := p.m.killAt(p.t.Context(), "before:1", true, "leave"); err != nil {
-		p.t.Fatal(err)
+	words, k := p.words(), p.within(1)
+	p.writesArgument()
+	p.kill(k, words...)
+	for back, n := filepath.Join(p.m.Root, "var/join/back"), 1; ; n++ { // the first records may be of what was interrupted
+		if err := p.m.killAt(p.t.Context(), fmt.Sprintf("before:%d", n), false, "leave"); err != nil {
+			p.t.Fatal(err)
+		}
+		if _, err := os.Stat(back); err == nil {
+			break
+		}
 	}
 	if now, err := os.ReadFile(filepath.Join(p.m.Root, "args/kubelet")); err != nil || string(now) != byHand {
 		p.t.Errorf("a join, %s, is given up by an mk that is killed: the args file from before it is %q (%v)", k, now, err)
 	}
+	if a := p.m.answer(words...); a.code != 0 || !strings.Contains(a.errs, "it begins anew") {
+		p.t.Fatalf("it does not begin anew: %s", a)
+	}
+	p.joins++
+	p.whole(true, "mk join, given up by an mk that is killed, "+k.String())
+	p.m.run("mk", "leave")
+	p.whole(false, "mk join, given up by an mk that is killed, "+k.String())
 }
