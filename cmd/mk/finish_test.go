@@ -60,6 +60,18 @@ func TestOneDocument(t *testing.T) {
 	}
 }
 
+// A message has a color where it was asked for, or on a terminal; a buffer is
+// none.
+func TestColor(t *testing.T) {
+	for color, want := range map[string]string{"always": "\x1b[31mmk:\x1b[0m bad\n", "auto": "mk: bad\n", "never": "mk: bad\n"} {
+		s, _, errs := testSession(t, "pretty")
+		s.global.color = color
+		if s.finish(t.Context(), usage("bad")); !strings.HasPrefix(errs.String(), want) {
+			t.Errorf("--color=%s: %q", color, errs)
+		}
+	}
+}
+
 func TestExplainKinds(t *testing.T) {
 	faults := strict.Faults{{File: "plugin.yaml", Line: 3, Message: "is bad"}}
 	for _, c := range []struct {

@@ -299,9 +299,9 @@ func (p *problem) shorten() {
 	}
 }
 
-// print writes a problem for people.
-func (p *problem) print(w io.Writer, verbose bool) {
-	fmt.Fprintf(w, "mk: %s\n", printable(p.Message))
+// print writes a problem for people, behind a name that may have a color.
+func (p *problem) print(w io.Writer, name string, verbose bool) {
+	fmt.Fprintf(w, "%s %s\n", name, printable(p.Message))
 	field := func(name, text string) {
 		for i, line := range strings.Split(printable(text), "\n") {
 			if i > 0 {

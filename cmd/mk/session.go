@@ -87,8 +87,18 @@ func (s *session) finish(ctx context.Context, err error) int {
 			return p.exit
 		}
 	}
-	p.print(s.err, s.global.verbose)
+	p.print(s.err, s.red("mk:"), s.global.verbose)
 	return p.exit
+}
+
+// red is a text on standard error that may have that color.
+func (s *session) red(text string) string {
+	f, is := s.err.(*os.File)
+	auto := is && s.global.color != "never" && s.env("NO_COLOR") == "" && s.env("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+	if auto || s.global.color == "always" {
+		return "\x1b[31m" + text + "\x1b[0m"
+	}
+	return text
 }
 
 // standing says which change stands open; empty where none does.

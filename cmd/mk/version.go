@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mk8s.io/mk/core/datastore"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/version"
 	"mk8s.io/mk/pluginsdir/lockfile"
@@ -14,7 +15,7 @@ import (
 func (s *session) version() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "say which mk this is", Description: "mk version --all", UsageText: exitsTold,
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "Kubernetes, contracts and plugins too"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "Kubernetes, etcd, contracts and plugins too"}},
 		Action: func(c *cli.Context) error {
 			v := versions{MK: version.Version}
 			if c.Bool("all") {
@@ -30,6 +31,7 @@ func (s *session) version() *cli.Command {
 type versions struct {
 	MK         string            `json:"mk"`
 	Kubernetes string            `json:"kubernetes,omitempty"`
+	Etcd       string            `json:"etcd,omitempty"`
 	Contracts  []string          `json:"contracts,omitempty"`
 	Plugins    map[string]string `json:"plugins,omitempty"`
 	order      []lockfile.Installed
@@ -38,7 +40,7 @@ type versions struct {
 func (v versions) print(w io.Writer) error {
 	fmt.Fprintf(w, "mk %s\n", v.MK)
 	if v.Kubernetes != "" {
-		fmt.Fprintf(w, "Kubernetes %s\n", v.Kubernetes)
+		fmt.Fprintf(w, "Kubernetes %s\netcd %s\n", v.Kubernetes, v.Etcd)
 	}
 	for _, c := range v.Contracts {
 		fmt.Fprintf(w, "contract %s\n", c)
@@ -51,7 +53,7 @@ func (v versions) print(w io.Writer) error {
 
 func (s *session) allVersions(v *versions) error {
 	v.Kubernetes, v.Contracts = operation.KubernetesVersion, operation.HostContracts(version.Version).Contracts
-	v.Plugins = map[string]string{}
+	v.Etcd, v.Plugins = datastore.EtcdVersion(), map[string]string{}
 	return s.maybe("version", func(n *operation.Node) error {
 		lock, err := n.Dir.Lock()
 		if err != nil {

@@ -11,3 +11,8 @@
 // Not guaranteed: anything about the data of a cluster without a quorum. The
 // package says so, and who is silent; what then is lost, a person decides.
 package datastore
+
+import "go.etcd.io/etcd/api/v3/version"
+
+// EtcdVersion is that of the etcd that mk runs.
+func EtcdVersion() string { return version.Version }

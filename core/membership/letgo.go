@@ -41,7 +41,7 @@ func (n Node) LetGoOfPods(ctx context.Context, who Caller, in peer.Leave) error 
 	defer cancel()
 	err = n.drained(ctx, store.Client, who.Member)
 	if e, ok := errors.AsType[*kube.DrainError](err); ok && len(e.Blocked) > 0 {
-		return &plugin.Error{Reason: plugin.NotPossible, Message: e.Error(), Next: "mk leave --no-drain leaves its pods to end with it"}
+		return &plugin.Error{Reason: plugin.NotPossible, Message: e.Error(), Next: "mk leave --no-drain, or mk stop, leaves its pods to end with it"}
 	}
 	return err
 }

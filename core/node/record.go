@@ -68,6 +68,9 @@ type Record struct {
 	// marker file in var/lock.
 	Off              []string `json:"off,omitempty"`
 	KeepCertificates bool     `json:"keepCertificates,omitempty"`
+	// Drained says that a stop has cordoned this node: its next start takes that
+	// back.
+	Drained bool `json:"drained,omitempty"`
 	// Installed is the version of mk that last changed this node.
 	Installed string    `json:"installed,omitempty"`
 	Created   time.Time `json:"created"`

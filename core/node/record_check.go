@@ -134,6 +134,19 @@ func validAddr(s string) bool {
 	return err == nil && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast() && a.String() == s
 }
 
+// SetServices takes another range for services. The address of DNS is its tenth
+// one, as with kubeadm and in MicroK8s.
+func (n *Network) SetServices(cidr string) {
+	n.ServiceCIDR = cidr
+	if all, err := parseCIDRs(cidr); err == nil { // else Check says so
+		dns := all[0].Addr()
+		for range 10 {
+			dns = dns.Next()
+		}
+		n.DNS = dns.String()
+	}
+}
+
 func parseCIDRs(s string) ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for part := range strings.SplitSeq(s, ",") {

@@ -101,3 +101,18 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// The address of DNS follows the range of services.
+func TestServicesBringTheirDNS(t *testing.T) {
+	t.Parallel()
+	for cidr, want := range map[string]string{
+		"10.96.0.0/12": "10.96.0.10", "10.152.183.0/24": "10.152.183.10", "fd00:10::/112": "fd00:10::a", "172.30.0.0/16,fd00::/112": "172.30.0.10",
+		"10.0.0.0/29": "10.0.0.10", // which is not in it: Check says so
+		"nonsense":    "10.152.183.10", "10.1.2.3/16": "10.152.183.10",
+	} {
+		n := DefaultNetwork()
+		if n.SetServices(cidr); n.DNS != want || n.ServiceCIDR != cidr {
+			t.Errorf("%s: DNS at %s, want %s", cidr, n.DNS, want)
+		}
+	}
+}

@@ -59,7 +59,12 @@ func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 					return err
 				}
 			}
-			return r.Step(ctx, "wait for the node", func(ctx context.Context) error { return n.waitNode(ctx, c) })
+			return r.Step(ctx, "wait for the node", func(ctx context.Context) error {
+				if err := n.waitNode(ctx, c); err != nil {
+					return err
+				}
+				return n.takePods(ctx, c)
+			})
 		})
 	})
 }

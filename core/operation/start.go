@@ -176,7 +176,9 @@ func (n *Node) newRecord(ctx context.Context, o StartOptions) (*node.Record, err
 	}
 	set(&rec.Name, o.Name)
 	set(&rec.Network.PodCIDR, o.PodCIDR)
-	set(&rec.Network.ServiceCIDR, o.ServiceCIDR)
+	if o.ServiceCIDR != "" {
+		rec.Network.SetServices(o.ServiceCIDR)
+	}
 	set(&rec.Network.CNI, o.CNI)
 	set((*string)(&rec.Auth), o.Auth)
 	if err := n.addresses(ctx, rec, o.Address); err != nil {

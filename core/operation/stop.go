@@ -10,6 +10,8 @@ import (
 
 	"mk8s.io/mk/core/defaults"
 	"mk8s.io/mk/core/kube"
+	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/remains"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
@@ -65,12 +67,49 @@ func (n *Node) stop(ctx context.Context, r *Run, o StopOptions) error {
 	return r.Step(ctx, "remove what pods left", n.ClearRemains)
 }
 
+// drain moves this node's pods elsewhere. The next start takes the node back in
+// use, unless somebody had cordoned it before.
 func (n *Node) drain(ctx context.Context) error {
 	c, err := n.Kube()
 	if err != nil {
 		return err
 	}
-	return c.Drain(ctx, n.Record.Name, kube.DrainOptions{Program: n.Programs.Bin(defaults.Kubelite)}, n.detail)
+	object, err := c.Node(ctx, n.Record.Name)
+	if err != nil {
+		return err
+	}
+	// Noted before: a drain may be killed.
+	if err := n.noteDrained(n.Record.Drained || !object.Unschedulable); err != nil {
+		return err
+	}
+	if n.Record.Role == node.Worker { // it may not look for the owners of pods
+		var agents []string
+		if agents, err = n.Agents(); err == nil {
+			err = n.AskAgents(ctx, agents, peer.DrainPath, peer.Leave{Node: n.Record.Name}, nil)
+		}
+	} else {
+		err = c.Drain(ctx, n.Record.Name, kube.DrainOptions{Program: n.Programs.Bin(defaults.Kubelite)}, n.detail)
+	}
+	if err != nil { // it is in use again
+		err = errors.Join(err, n.noteDrained(false))
+	}
+	return err
+}
+
+func (n *Node) noteDrained(drained bool) error {
+	n.Record.Drained = drained
+	return n.Root.SaveRecord(n.Record)
+}
+
+// takePods has the node take pods again where a stop has cordoned it.
+func (n *Node) takePods(ctx context.Context, c *kube.Client) error {
+	if !n.Record.Drained {
+		return nil
+	}
+	if err := c.Uncordon(ctx, n.Record.Name); err != nil {
+		return err
+	}
+	return n.noteDrained(false)
 }
 
 // StopServices stops all services and, where it is mk's own, their supervisor.

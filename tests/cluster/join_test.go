@@ -98,6 +98,9 @@ func TestCluster(t *testing.T) {
 	}
 	open := firewalled(t, m)
 	t.Run("pods reach pods of every node", func(t *testing.T) { acrossNodes(t, m) })
+	for name, x := range map[string]*machine{"n5": m[4], "n3": m[2]} {
+		t.Run("a node that was drained and stopped takes pods again: "+name, func(t *testing.T) { stopsDrained(t, m[0], x, name) })
+	}
 	t.Run("what the cluster wants", func(t *testing.T) { wanted(t, m) })
 	t.Run("one of three is killed under writers", func(t *testing.T) { killedUnderWriters(t, m[:3]) })
 	open()
@@ -289,8 +292,8 @@ metadata: {name: each}
 spec: {selector: {app: each}, ports: [{port: 80, targetPort: 8080}]}
 `
 
-// acrossNodes has a pod on every node, and one of a worker reach all of them by
-// address and by the service's name.
+// acrossNodes has a pod on every node, and each of them reach all by address and
+// by the service's name.
 func acrossNodes(t *testing.T, m []*machine) {
 	var both sync.WaitGroup // two at once, on two nodes
 	for _, x := range m[:2] {
@@ -306,31 +309,32 @@ func acrossNodes(t *testing.T, m []*machine) {
 	}
 	m[0].apply(everywhere)
 	m[0].kubectl("rollout", "status", "daemonset/each", "--timeout=240s")
-	from := m[0].kubectl("get", "pods", "-l", "app=each", "--field-selector", "spec.nodeName=n5", "-o", "jsonpath={.items[0].metadata.name}")
-	get := func(url string) (string, error) {
-		return m[0].try(20*time.Second, "mk", "kubectl", "exec", from, "--", "/tools", "get", url)
-	}
 	ips := strings.Fields(m[0].kubectl("get", "pods", "-l", "app=each", "-o", "jsonpath={.items[*].status.podIP}"))
 	if len(ips) != len(m) {
 		t.Fatalf("pods at %v", ips)
 	}
-	for _, ip := range ips {
-		m[0].eventually(time.Minute, func() error {
-			_, err := get("http://" + ip + ":8080/")
-			return err
+	for _, from := range strings.Fields(m[0].kubectl("get", "pods", "-l", "app=each", "-o", "name")) {
+		get := func(url string) (string, error) {
+			return m[0].try(20*time.Second, "mk", "kubectl", "exec", from, "--", "/tools", "get", url)
+		}
+		for _, ip := range ips {
+			m[0].eventually(time.Minute, func() error {
+				_, err := get("http://" + ip + ":8080/")
+				return err
+			})
+		}
+		seen := map[string]bool{}
+		m[0].eventually(2*time.Minute, func() error {
+			out, err := get("http://each.default.svc.cluster.local/")
+			if err != nil {
+				return err
+			}
+			if seen[strings.TrimSpace(out)] = true; len(seen) < len(m) {
+				return fmt.Errorf("answers to %s so far: %v", from, seen)
+			}
+			return nil
 		})
 	}
-	seen := map[string]bool{}
-	m[0].eventually(2*time.Minute, func() error {
-		out, err := get("http://each.default.svc.cluster.local/")
-		if err != nil {
-			return err
-		}
-		if seen[strings.TrimSpace(out)] = true; len(seen) < len(m) {
-			return fmt.Errorf("answers so far: %v", seen)
-		}
-		return nil
-	})
 }
 
 // usedToken presents a token a second time: the joiner is told why it is not

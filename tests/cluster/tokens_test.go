@@ -3,10 +3,15 @@
 package cluster
 
 import (
+	"context"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestTokens starts a node whose kubeconfigs hold tokens, and beside it, on
@@ -15,7 +20,7 @@ import (
 func TestTokens(t *testing.T) {
 	a, b := newMachine(t, 5, true), newMachine(t, 6, true)
 	a.asNew()
-	a.promised("start", "--name", "node-t", "--auth", "token")
+	a.promised("start", "--name", "node-t", "--auth", "token", "--pod-cidr", "10.244.0.0/16", "--service-cidr", "10.96.0.0/12")
 	// The other with keys of RSA, from a shell that keeps everything to itself.
 	b.run("mk", "settings", "set", "key-type", "rsa-2048")
 	b.run("sh", "-c", "umask 077; exec "+filepath.Join(b.Out, "bin/mk")+" start --name node-u")
@@ -52,6 +57,27 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// namesInOtherRanges resolves a name by the cluster's DNS, whose address is in
+// the range that was asked for, and so is what it answers.
+func namesInOtherRanges(t *testing.T, m *machine) {
+	t.Helper()
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return m.dial(ctx, "tcp", "10.96.0.10:53")
+	}}
+	m.eventually(30*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		found, err := r.LookupHost(ctx, "kubernetes.default.svc.cluster.local.")
+		if err == nil && !slices.Equal(found, []string{"10.96.0.1"}) {
+			err = fmt.Errorf("the API server's service is at %v", found)
+		}
+		return err
+	})
+	if pods := m.kubectl("get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns", "-o", "jsonpath={.items[0].status.podIP}"); !strings.HasPrefix(pods, "10.244.") {
+		t.Errorf("a pod is at %s", pods)
+	}
+}
+
 // authenticates looks how the five kubeconfigs authenticate, and asks the API
 // server whom it takes us for.
 func authenticates(t *testing.T, m *machine, with, without string) {
@@ -81,5 +107,8 @@ func promises(t *testing.T, m *machine) {
 		"start", "enable dns", "enable dns", "args set kubelet max-pods=77", "refresh-certs", "plugin use clustering/approve", "disable dns",
 	} {
 		m.promised(strings.Fields(line)...)
+		if line == "enable dns" {
+			namesInOtherRanges(t, m)
+		}
 	}
 }

@@ -1,7 +1,10 @@
 package house
 
 import (
+	"os"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -45,5 +48,24 @@ func TestPackageComments(t *testing.T) {
 		default:
 			t.Errorf("%s has %d package comments (%s): keep one", dir, len(files), strings.Join(files, ", "))
 		}
+	}
+}
+
+// What mk says of etcd's version is of the client that it is built with: it is
+// that of the server.
+func TestEtcdIsOneVersion(t *testing.T) {
+	t.Parallel()
+	versions := map[string]bool{}
+	for _, file := range []string{"go.mod", "cmd/kubelite/go.mod"} {
+		data, err := os.ReadFile(filepath.Join("../..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`go\.etcd\.io/etcd/[a-z/]+v3 (v\S+)`).FindAllStringSubmatch(string(data), -1) {
+			versions[m[1]] = true
+		}
+	}
+	if len(versions) != 1 {
+		t.Errorf("etcd's modules have the versions %v", versions)
 	}
 }

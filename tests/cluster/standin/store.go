@@ -47,6 +47,23 @@ func openStore(endpoints, ca, cert, key string) (*store, error) {
 	return &store{etcd}, err
 }
 
+// renews writes every second, as Kubernetes does that renews its leases. A
+// member that joins etcd with more than 5000 entries in its log takes nothing
+// until another entry follows the snapshot that it got.
+func (s *store) renews(ctx context.Context) {
+	for t := time.NewTicker(time.Second); ; {
+		select {
+		case now := <-t.C:
+			once, cancel := context.WithTimeout(ctx, time.Second)
+			_, _ = s.etcd.Put(once, "/lease", now.String()) // a datastore without a leader is for the test to see
+			cancel()
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
 func at(collection, name string) string { return prefix + collection + "#" + name }
 
 func meta(o object) object {
