@@ -26,7 +26,7 @@ up: deps build ## install what is missing, build everything, start a node
 	@$(OUT)/bin/mk enable dns
 	@$(OUT)/bin/mk status
 
-test: dist testtools check test-systemd test-api test-cluster bench-smoke ## every test that CI runs
+test: dist testtools check test-kills test-systemd test-api test-cluster bench-smoke ## every test that CI runs
 
 ## ---- build
 
@@ -116,6 +116,9 @@ generate: tools ## regenerate the protobuf code
 generate-check: tools ## lint the contracts, compare them with the released ones, see that the code is current
 	cd sdk/proto && buf lint && buf breaking --against testdata/released.binpb && buf generate && git diff --exit-code .
 
+test-kills: ## kill mk before every single write of start, refresh-certs and plugin use, with stub services
+	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 30m ./core/operation
+
 test-cluster: dist testtools ## the tests with real Kubernetes (root)
 	go test -tags cluster -count=1 -timeout 60m ./tests/cluster/...
 
@@ -134,10 +137,18 @@ bench: build testtools ## measure mk beside what can be had without it, and prin
 bench-smoke: build testtools ## the same, briefly: it fails where a row cannot be measured or is far from its aim (root)
 	@$(BENCH) -smoke
 
-chaos: build ## kill mk before every single write of start, refresh-certs and plugin use; both sides of a join and a leave at every record; with real Kubernetes, before and behind every record of the journal; wait until every program asks with its renewed certificate (root)
-	MK_CHAOS=1 go test -count=1 -run TestKilledAnywhere -timeout 60m ./core/operation
+FUZZTIME ?= 10s
+fuzz: ## feed each parser what nobody would write, FUZZTIME each (10s: about 10 minutes)
+	@grep -rl --include='*_test.go' '^func Fuzz' core cmd/mk plugins pluginsdir sdk | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file | while read -r name; do \
+			echo "$$(dirname $$file) $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file) > $(OUT)/fuzz.log < /dev/null 2>&1 || { cat $(OUT)/fuzz.log; exit 1; }; \
+		done || exit 1; \
+	done
+
+chaos: build ## kill mk on both sides of a join and a leave at every record; with real Kubernetes, before and behind every record of the journal; wait until every program asks with its renewed certificate (root)
 	MK_CHAOS=1 go test -tags cluster -count=1 -run TestKilledStandIns -timeout 120m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run 'TestKilled$$' -timeout 60m ./tests/cluster
 	MK_CHAOS=1 go test -tags cluster -count=1 -run TestTime -timeout 20m ./tests/cluster
 
-.PHONY: bench bench-smoke chaos help up test dist archive deps build mk plugins kubelite testtools parts tools check generate generate-check test-cluster test-systemd test-api
+.PHONY: bench bench-smoke chaos fuzz help up test dist archive deps build mk plugins kubelite testtools parts tools check test-kills generate generate-check test-cluster test-systemd test-api

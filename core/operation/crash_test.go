@@ -184,7 +184,7 @@ func TestKilledAnywhere(t *testing.T) {
 }
 
 // startStride is how many steps lie between two kills. Exhaustive is 1, which
-// MK_CHAOS asks for and which takes minutes; without it, kills are some steps
+// MK_CHAOS asks for, as make test-kills does; without it, kills are some steps
 // apart, and another run begins elsewhere.
 func startStride() int64 {
 	if os.Getenv("MK_CHAOS") != "" {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"mk8s.io/mk/sdk/changeset"
+	"mk8s.io/mk/sdk/plugin"
 )
 
 // TestForwardStaysOpen: what cannot be taken back is gone on with by the same
@@ -151,5 +152,62 @@ func TestWordsAreCompared(t *testing.T) {
 		if other := ask("password-2"); other == first {
 			t.Errorf("%s: other words go on with what stands open", c.name)
 		}
+	}
+}
+
+// What is paused is left alone, whoever asks; resumed, it is gone on with by the
+// same words. What is given up has failed, and the same words begin anew.
+func TestPausedResumedGivenUp(t *testing.T) {
+	t.Parallel()
+	n := startedNode(t)
+	killed, kill := context.WithCancel(t.Context())
+	kill()
+	done := 0
+	begin := func() (*Record, error) {
+		r, err := n.Journal.Begin(t.Context(), "args", map[string]string{"kubelet": "max-pods=1"})
+		if err != nil {
+			return nil, err
+		}
+		if err := r.Step(t.Context(), "change the argument", func(context.Context) error { done++; return nil }); err != nil {
+			t.Error(err)
+		}
+		if err := r.End(killed, killed.Err()); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		return r.Record, nil
+	}
+	first, err := begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.PauseOperation(t.Context(), first.Number, true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := begin(); !errors.Is(err, ErrPaused) {
+		t.Errorf("the same words, while it is paused: %v", err)
+	}
+	_, err = n.Journal.Begin(t.Context(), "restart", nil)
+	if open, ok := errors.AsType[*OpenError](err); !ok || open.Record.Number != first.Number {
+		t.Errorf("another verb, while it is paused: %v", err)
+	}
+	if err := n.PauseOperation(t.Context(), first.Number, false); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := begin(); err != nil || again.Number != first.Number || done != 1 {
+		t.Errorf("resumed: %v, error %v, its step was done %d times", again, err, done)
+	}
+	if err := n.AbortOperation(t.Context(), first.Number); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err := n.record(first.Number); err != nil || rec.State != Failed || rec.Ended.IsZero() || rec.Error == "" {
+		t.Errorf("given up: %+v, %v", rec, err)
+	}
+	for _, change := range []error{n.AbortOperation(t.Context(), first.Number), n.PauseOperation(t.Context(), first.Number, true)} {
+		if !errors.Is(change, plugin.NotPossible) {
+			t.Errorf("what has ended is changed: %v", change)
+		}
+	}
+	if anew, err := begin(); err != nil || anew.Number == first.Number || done != 2 {
+		t.Errorf("the same words, behind it: %v, error %v, its step was done %d times", anew, err, done)
 	}
 }

@@ -30,6 +30,7 @@ func TestOperate(t *testing.T) {
 	t.Run("an argument is set and unset", func(t *testing.T) { setArgument(t, m) })
 	t.Run("an argument that a service does not come up with", func(t *testing.T) { brokenArgument(t, m) })
 	t.Run("a signing request is served by the certs plugin", func(t *testing.T) { signingRequest(t, m) })
+	t.Run("flags", func(t *testing.T) { flags(t, m) })
 	t.Run("wrong input", func(t *testing.T) { wrongInput(t, m) })
 }
 

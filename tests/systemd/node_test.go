@@ -73,15 +73,22 @@ func TestNodeUnderSystemd(t *testing.T) {
 		}
 		n.run("mk", "refresh-certs", "front-proxy-client") // plugins are started from a folder in /run
 	})
+	atBoot := func(t *testing.T, want string) {
+		t.Helper()
+		if out, _ := n.try(10*time.Second, "systemctl", "is-enabled", "mk-kubelite"); strings.TrimSpace(out) != want {
+			t.Errorf("kubelite is %s, want %s", out, want)
+		}
+	}
 	t.Run("stop leaves nothing", func(t *testing.T) {
 		n.run("mk", "stop")
 		nothingLeft(t, n)
-		if out, _ := n.try(10*time.Second, "systemctl", "is-enabled", "mk-kubelite"); strings.TrimSpace(out) != "disabled" {
-			t.Errorf("kubelite is %s", out)
-		}
+		atBoot(t, "disabled")
 	})
 	t.Run("uninstall removes the units", func(t *testing.T) {
 		n.run("mk", "start")
+		atBoot(t, "enabled")
+		n.run("mk", "start", "--disable-at-boot")
+		atBoot(t, "disabled")
 		n.run("mk", "uninstall", "--yes")
 		nothingLeft(t, n)
 		for _, pattern := range []string{"etc/systemd/system/mk-*", "etc/systemd/system/*/mk-*", "var/lib/mk", "usr/local/bin/mk", "usr/local/lib/mk/*"} {
