@@ -43,13 +43,17 @@ func TestFaults(t *testing.T) {
 		{"the API server hangs", stopService("kubelite"), []string{"API server: no answer in"}, services},
 		{"etcd hangs", stopService("etcd"), []string{"datastore: no answer in"}, services},
 		{"containerd hangs", stopService("containerd"), []string{"containerd: no answer in"}, services},
-		{"all are gone", killAll, []string{"API server: ", "datastore: ", "containerd: ", "services: no answer in"}, nil},
+		{"the API server is gone", gone("kubelite"), []string{"API server: ", "services: no answer in"}, nil},
+		{"etcd is gone", gone("etcd"), []string{"datastore: ", "services: no answer in"}, nil},
+		{"containerd is gone", gone("containerd"), []string{"containerd: ", "services: no answer in"}, nil},
+		{"all are gone", gone("kubelite", "etcd", "containerd"), []string{"API server: ", "datastore: ", "containerd: ", "services: no answer in"}, nil},
 		{"a plugin hangs", stopPlugin, nil, append(services, "mk is running: faulty", "`mk refresh-certs` ")},
 		{"a plugin is gone", losePlugin, nil, append(services, "mk is running: faulty")},
-		{"parts of the disk hang", deadParts, []string{
+		{"parts of the disk hang", inParts(dead), []string{
 			"certificates: " + m.Root + "/certs: no answer in", "journal: " + m.Root + "/var/journal: no answer in", "plugins: " + m.Root + "/plugins: no answer in",
 		}, services},
 		{"the whole disk hangs", deadRoot, []string{"disk: " + m.Root}, services},
+		{"parts of the disk are gone", inParts(lost), []string{"certificates: ", "journal: ", "plugins: "}, services},
 	} {
 		t.Run(f.name, func(t *testing.T) { f.inject(t, m) })
 	}
@@ -171,15 +175,20 @@ func stopService(name string) func(*testing.T, *machine) func() {
 	}
 }
 
-// killAll kills what serves, and stops who would start it again.
-func killAll(t *testing.T, m *machine) func() {
-	pids := []int{m.pid("kubelite"), m.pid("etcd"), m.pid("containerd")}
-	daemon := parent(t, pids[0])
-	signal(t, daemon, syscall.SIGSTOP)
-	for _, p := range pids {
-		signal(t, p, syscall.SIGKILL)
+// gone kills what serves, and stops who would start it again.
+func gone(names ...string) func(*testing.T, *machine) func() {
+	return func(t *testing.T, m *machine) func() {
+		var pids []int
+		for _, name := range names {
+			pids = append(pids, m.pid(name))
+		}
+		daemon := parent(t, pids[0])
+		signal(t, daemon, syscall.SIGSTOP)
+		for _, p := range pids {
+			signal(t, p, syscall.SIGKILL)
+		}
+		return func() { signal(t, daemon, syscall.SIGCONT) }
 	}
-	return func() { signal(t, daemon, syscall.SIGCONT) }
 }
 
 func parent(t *testing.T, pid int) int {
@@ -274,11 +283,22 @@ func losePlugin(t *testing.T, m *machine) func() {
 // nobody reads what the kernel asks.
 func dead(t *testing.T, m *machine, dir string) (revive func()) {
 	t.Helper()
+	fd, unmount := silent(t, m, dir)
+	return func() {
+		if err := errors.Join(unmount(), unix.Close(fd)); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	}
+}
+
+// silent puts it there, and answers who would have to answer.
+func silent(t *testing.T, m *machine, dir string) (fd int, unmount func() error) {
+	t.Helper()
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatalf("open /dev/fuse: %v", err)
 	}
@@ -286,22 +306,37 @@ func dead(t *testing.T, m *machine, dir string) (revive func()) {
 	if err := m.Inside(func() error { return unix.Mount("dead", dir, "fuse", 0, options) }); err != nil {
 		t.Fatalf("mount over %s: %v", dir, err)
 	}
+	return fd, func() error {
+		return m.Inside(func() error { return unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH) })
+	}
+}
+
+// lost is a file system that answers every question with an error, as a disk
+// does that is gone.
+func lost(t *testing.T, m *machine, dir string) (revive func()) {
+	t.Helper()
+	fd, unmount := silent(t, m, dir)
+	if err := unix.Close(fd); err != nil {
+		t.Error(err)
+	}
 	return func() {
-		unmount := func() error { return unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH) }
-		if err := errors.Join(m.Inside(unmount), unix.Close(fd)); err != nil {
+		if err := unmount(); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	}
 }
 
-func deadParts(t *testing.T, m *machine) func() {
-	var all []func()
-	for _, dir := range []string{"certs", "plugins", "var/journal", "var/log", "args", "credentials"} {
-		all = append(all, dead(t, m, filepath.Join(m.Root, dir)))
-	}
-	return func() {
-		for _, revive := range all {
-			revive()
+// inParts does it to folders of a node.
+func inParts(do func(*testing.T, *machine, string) func()) func(*testing.T, *machine) func() {
+	return func(t *testing.T, m *machine) func() {
+		var all []func()
+		for _, dir := range []string{"certs", "plugins", "var/journal", "var/log", "args", "credentials"} {
+			all = append(all, do(t, m, filepath.Join(m.Root, dir)))
+		}
+		return func() {
+			for _, revive := range all {
+				revive()
+			}
 		}
 	}
 }

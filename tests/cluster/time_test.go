@@ -4,7 +4,9 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -26,8 +28,10 @@ func TestTime(t *testing.T) {
 	processes, restarts := m.processes(), podRestarts(m)
 	t.Run("30 address changes in a minute lead to one reissue", func(t *testing.T) { manyAddresses(t, m) })
 	t.Run("a bridge of containers leads to none", func(t *testing.T) { containerBridge(t, m) })
+	looked := looksForEnded(t, m)
 	t.Run("everything serves the renewed certificates", func(t *testing.T) { servesRenewed(t, m) })
 	t.Run("short-lived certificates are renewed and served by themselves", func(t *testing.T) { renewsItself(t, m) })
+	looked()
 	if now := m.processes(); !maps.Equal(now, processes) {
 		t.Errorf("services were %v, are %v", processes, now)
 	}
@@ -134,6 +138,52 @@ func containerBridge(t *testing.T, m *machine) {
 // its peers, and the agent.
 func ports(m *machine) []string {
 	return []string{"127.0.0.1:16443", "127.0.0.1:10250", "127.0.0.1:10257", "127.0.0.1:10259", "127.0.0.1:12379", m.Address + ":2380", "127.0.0.1:25000"}
+}
+
+// looksForEnded looks every second, until looked is called, that nobody serves a
+// certificate that has ended or is not valid yet.
+func looksForEnded(t *testing.T, m *machine) (looked func()) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	seen := make(chan map[string]int, 1)
+	go func() {
+		n := map[string]int{}
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			for _, address := range ports(m) {
+				conn, err := m.dial(ctx, "tcp", address)
+				if err != nil {
+					continue // it is counted
+				}
+				c := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is what is looked at
+				if c.HandshakeContext(ctx) == nil {
+					n[address]++
+					cert, now := c.ConnectionState().PeerCertificates[0], time.Now()
+					if now.After(cert.NotAfter) || now.Before(cert.NotBefore) {
+						t.Errorf("at %s, %s serves what is valid from %s to %s", now, address, cert.NotBefore, cert.NotAfter)
+					}
+				}
+				_ = c.Close()
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+		seen <- n
+	}()
+	return func() {
+		t.Helper()
+		stop()
+		n := <-seen
+		t.Logf("certificates were looked at %v times", n)
+		for _, address := range ports(m) {
+			if n[address] < 60 {
+				t.Errorf("what %s serves was seen %d times", address, n[address])
+			}
+		}
+	}
 }
 
 // serialOf is the serial number of the certificate that is served there, and
