@@ -86,9 +86,7 @@ func (x *Proxy) follow(ctx context.Context, p *pool) {
 			return
 		}
 		x.Log.Info("the API servers cannot be followed yet", "error", err.Error())
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !timer.Wait(ctx, pause) {
 			return
 		}
 	}

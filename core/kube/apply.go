@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // Action is what happens, or happened, to an object.
@@ -108,9 +110,8 @@ func (c *Client) Apply(ctx context.Context, request ApplyRequest) (Result, error
 		if !errors.Is(err, errMeanwhile) || try == applyTries {
 			return result, err
 		}
-		select { // two nodes apply the same: the second finds it done
-		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
-		case <-ctx.Done():
+		// Two nodes apply the same: the second finds it done.
+		if !timer.Wait(ctx, time.Duration(try)*200*time.Millisecond) {
 			return result, err
 		}
 	}

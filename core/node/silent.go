@@ -1,9 +1,12 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -12,15 +15,29 @@ import (
 type SilentError struct {
 	Path  string
 	After time.Duration
+	Err   error // what the disk answered instead; nil where it did not
 }
 
 // Error names the path.
 func (e *SilentError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s: %v", e.Path, e.Err)
+	}
 	return fmt.Sprintf("%s: no answer in %s", e.Path, e.After.Round(100*time.Millisecond))
 }
 
+// Unwrap gives what the disk answered.
+func (e *SilentError) Unwrap() error { return e.Err }
+
+// lost reports whether an error says that a disk is gone.
+func lost(err error) (syscall.Errno, bool) {
+	e, is := errors.AsType[syscall.Errno](err)
+	return e, is && slices.Contains([]syscall.Errno{syscall.EIO, syscall.ENOTCONN, syscall.ESTALE, syscall.ENODEV, syscall.ENXIO}, e)
+}
+
 // Await does what touches a disk, and gives it up after limit with a
-// *SilentError: a read from a disk that is gone cannot be cancelled. do says
+// *SilentError: a read from a disk that is gone cannot be cancelled. One that
+// says that it is gone has the same end. do says
 // at which path it is; path is the first one. Where do is given up and comes to
 // an end later, late gets what it made, to release it.
 func Await[T any](limit time.Duration, path string, do func(at func(path string)) (T, error), late func(T)) (T, error) {
@@ -46,6 +63,9 @@ func Await[T any](limit time.Duration, path string, do func(at func(path string)
 	defer t.Stop()
 	select {
 	case r := <-done:
+		if e, is := lost(r.err); is {
+			r.err = &SilentError{Path: *where.Load(), Err: e}
+		}
 		return r.value, r.err
 	case <-t.C:
 		close(left)

@@ -2,7 +2,9 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -51,5 +53,16 @@ func TestUnopenedTouchesNoDisk(t *testing.T) {
 	}
 	if got := r.Path("args"); got != "/nowhere/mk/args" {
 		t.Errorf("path %s", got)
+	}
+}
+
+// A disk that says that it is gone is as one that gives no answer.
+func TestAwaitTellsADiskThatIsGone(t *testing.T) {
+	t.Parallel()
+	gone := &os.PathError{Op: "open", Path: "/x/y", Err: syscall.ENOTCONN}
+	_, err := Await(time.Minute, "/x", func(func(string)) (int, error) { return 0, fmt.Errorf("read settings: %w", gone) }, func(int) {})
+	silent, ok := errors.AsType[*SilentError](err)
+	if !ok || silent.Path != "/x" || !errors.Is(err, syscall.ENOTCONN) || err.Error() != "/x: transport endpoint is not connected" {
+		t.Errorf("got %v", err)
 	}
 }

@@ -24,15 +24,17 @@ type Outcome struct {
 	Seen  time.Time `json:"lastContact,omitzero"`
 }
 
-// selected are the members that a command is about.
-func (n *Node) selected(ctx context.Context, where Where) ([]*cluster.Member, error) {
+// selected are the members that a command is about, and how their agents are
+// asked.
+func (n *Node) selected(ctx context.Context, where Where) ([]*cluster.Member, peer.Options, error) {
 	all, err := n.Members(ctx)
 	if err != nil {
-		return nil, err
+		return nil, peer.Options{}, err
 	}
+	options, err := n.peerOptions()
 	return slices.DeleteFunc(all, func(m *cluster.Member) bool {
 		return m.State != cluster.Joined || (where.Node != "" && m.Name != where.Node)
-	}), nil
+	}), options, err
 }
 
 // Reports are what the nodes' agents said last, by node.
@@ -48,15 +50,11 @@ func (n *Node) Reports(ctx context.Context) (map[string]*cluster.Report, error) 
 // of what the cluster wants, or failed to, or ctx ends, which is no error: the
 // outcomes say so.
 func (n *Node) AwaitWanted(ctx context.Context, generation int, where Where) ([]Outcome, error) {
-	members, err := n.selected(ctx, where)
+	members, options, err := n.selected(ctx, where)
 	if err != nil {
 		return nil, err
 	}
 	store, err := n.Store()
-	if err != nil {
-		return nil, err
-	}
-	options, err := n.peerOptions()
 	if err != nil {
 		return nil, err
 	}

@@ -152,17 +152,13 @@ func (n *Node) LogsOf(ctx context.Context, where Where, q LogQuery, show func(lo
 	if err := n.checkFar(ctx, where); err != nil {
 		return nil, err
 	}
-	members, err := n.selected(ctx, where)
+	members, options, err := n.selected(ctx, where)
 	if err != nil {
 		return nil, err
 	}
 	if len(members) > mostLogNodes {
 		return nil, &plugin.Error{Reason: plugin.NotPossible, Next: "mk logs --node NODE",
 			Message: fmt.Sprintf("the cluster has %d nodes; logs of no more than %d are read at once", len(members), mostLogNodes)}
-	}
-	options, err := n.peerOptions()
-	if err != nil {
-		return nil, err
 	}
 	q.Some = where.All
 	f := farLogs{query: q, options: options, show: show, silent: silent}

@@ -94,11 +94,7 @@ func (n *Node) LookAt(ctx context.Context, where Where, what string, words []str
 	if err := n.checkFar(ctx, where); err != nil {
 		return nil, err
 	}
-	members, err := n.selected(ctx, where)
-	if err != nil {
-		return nil, err
-	}
-	options, err := n.peerOptions()
+	members, options, err := n.selected(ctx, where)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (n *Node) BecomeReady(ctx context.Context, r *Run) error {
 				if err := n.waitNode(ctx, c); err != nil {
 					return err
 				}
-				return n.takePods(ctx, c)
+				return n.takePods(ctx)
 			})
 		})
 	})

@@ -45,11 +45,7 @@ func (n *Node) SendImages(ctx context.Context, where Where, file string) ([]Outc
 	case size == 0 || size > MaxImages:
 		return nil, plugin.Errorf(plugin.BadArgument, "%s has %d bytes: an archive of images has some, and no more than %d GiB", file, size, MaxImages>>30)
 	}
-	members, err := n.selected(ctx, where)
-	if err != nil {
-		return nil, err
-	}
-	options, err := n.peerOptions()
+	members, options, err := n.selected(ctx, where)
 	if err != nil {
 		return nil, err
 	}

@@ -101,11 +101,17 @@ func (n *Node) noteDrained(drained bool) error {
 	return n.Root.SaveRecord(n.Record)
 }
 
-// takePods has the node take pods again where a stop has cordoned it.
-func (n *Node) takePods(ctx context.Context, c *kube.Client) error {
+// takePods has the node take pods again where a stop has cordoned it: by its
+// kubelet, which may change its own node.
+func (n *Node) takePods(ctx context.Context) error {
 	if !n.Record.Drained {
 		return nil
 	}
+	c, err := kube.ConnectFile(n.Root.Credentials("kubelet.config"), kube.Options{Version: n.Version})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
 	if err := c.Uncordon(ctx, n.Record.Name); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mk8s.io/mk/core/timer"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -216,9 +217,7 @@ func (c *Client) Raw(ctx context.Context, r Request) (*Answer, error) {
 		if c.waiting != nil {
 			c.waiting(why)
 		}
-		select {
-		case <-time.After(after):
-		case <-ctx.Done():
+		if !timer.Wait(ctx, after) {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return nil, fmt.Errorf("ask %s: %w", c.base+r.Path, context.Cause(ctx))
 			}

@@ -52,7 +52,8 @@ func TestFaults(t *testing.T) {
 		{"parts of the disk hang", inParts(dead), []string{
 			"certificates: " + m.Root + "/certs: no answer in", "journal: " + m.Root + "/var/journal: no answer in", "plugins: " + m.Root + "/plugins: no answer in",
 		}, services},
-		{"the whole disk hangs", deadRoot, []string{"disk: " + m.Root}, services},
+		{"the whole disk hangs", func(t *testing.T, m *machine) func() { return dead(t, m, m.Root) }, []string{"disk: " + m.Root}, services},
+		{"the whole disk is gone", func(t *testing.T, m *machine) func() { return lost(t, m, m.Root) }, []string{"disk: " + m.Root}, services},
 		{"parts of the disk are gone", inParts(lost), []string{"certificates: ", "journal: ", "plugins: "}, services},
 	} {
 		t.Run(f.name, func(t *testing.T) { f.inject(t, m) })
@@ -340,8 +341,6 @@ func inParts(do func(*testing.T, *machine, string) func()) func(*testing.T, *mac
 		}
 	}
 }
-
-func deadRoot(t *testing.T, m *machine) func() { return dead(t, m, m.Root) }
 
 // hopelessWaits has waits end with the failing service, its last error and the
 // next command: late where the node may yet become ready, early where not.

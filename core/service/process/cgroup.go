@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // KillCgroup ends every process in the cgroup at path and in those below it,
@@ -33,10 +35,8 @@ func KillCgroup(ctx context.Context, path string) error {
 		if err := killCgroupOnce(path, pids); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !timer.Wait(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("end cgroup %s, %d processes left: %w", path, len(pids), ctx.Err())
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
+	"mk8s.io/mk/core/timer"
 )
 
 var (
@@ -110,10 +111,8 @@ func (c *Client) Status(ctx context.Context) ([]service.Status, error) {
 		if try >= maxTries || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
 			return a.Services, err
 		}
-		select {
-		case <-ctx.Done():
+		if !timer.Wait(ctx, tryPause) {
 			return nil, fmt.Errorf("ask supervisor: %w", ctx.Err())
-		case <-time.After(tryPause):
 		}
 	}
 }

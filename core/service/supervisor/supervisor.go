@@ -27,6 +27,7 @@ import (
 
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/logfile"
+	"mk8s.io/mk/core/timer"
 )
 
 // ErrRunning is returned by Run when another supervisor serves the folder.
@@ -182,10 +183,8 @@ func takeLock(ctx context.Context, dir string) (*os.File, error) {
 			}
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 		}
-		select {
-		case <-ctx.Done():
+		if !timer.Wait(ctx, tryPause) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, ctx.Err()), f.Close())
-		case <-time.After(tryPause):
 		}
 	}
 }

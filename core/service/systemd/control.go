@@ -13,6 +13,7 @@ import (
 
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/logfile"
+	"mk8s.io/mk/core/timer"
 )
 
 const probeEvery = 50 * time.Millisecond
@@ -72,10 +73,7 @@ func (c *Controller) startOne(ctx context.Context, conn *dbus.Conn, d service.De
 			what := fmt.Sprintf("it ended %d times before it was ready (%s)", failed, st.LastExit)
 			return &service.StartError{Service: d.Name, What: what, LastError: logfile.LastError(c.log(d.Name), from)}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(probeEvery):
-		}
+		timer.Wait(ctx, probeEvery)
 	}
 }
 
