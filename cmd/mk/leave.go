@@ -26,7 +26,7 @@ func (s *session) leave() *cli.Command {
 			if err := s.root("leave"); err != nil {
 				return err
 			}
-			return s.open("leave", func(n *operation.Node) error {
+			return s.openFolder("leave", func(n *operation.Node) error {
 				name := "the node"
 				if n.Record != nil {
 					name = n.Record.Name

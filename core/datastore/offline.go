@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"mk8s.io/mk/core/datastore/etcd"
 )
 
 // Snapshot writes etcd's snapshot of one member to w: the first of the client's
@@ -88,16 +90,8 @@ func (t Tool) Members(ctx context.Context, data, scratch string) ([]Member, erro
 	}
 	var out []Member
 	for _, f := range found {
-		m := Member{Name: f.Name, Role: Voter}
-		if f.Learner {
-			m.Role = Learner
-		}
-		if len(f.Peers) > 0 {
-			m.PeerAddress = f.Peers[0]
-		}
-		if len(f.Clients) > 0 {
-			m.ClientAddress = f.Clients[0]
-		}
+		m := memberOf(etcd.Member{Name: f.Name, Learner: f.Learner, PeerURLs: f.Peers, ClientURLs: f.Clients})
+		m.ID = "" // it was not said
 		out = append(out, m)
 	}
 	return out, nil

@@ -96,18 +96,6 @@ func Parse(s string) (Invitation, error) {
 	return i, nil
 }
 
-// Address is what to dial.
-func (i Invitation) Address() string { return net.JoinHostPort(i.Host, strconv.Itoa(i.Port)) }
-
-// String is the connection string. It holds the token: not for logs.
-func (i Invitation) String() string {
-	s := i.Address() + "/" + i.Token
-	if i.Fingerprint != "" {
-		s += "/" + i.Fingerprint
-	}
-	return s
-}
-
 func parseAddress(s string) (host string, port int, err error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Is6() {
 		return "", 0, fault(Host, "%s is an IPv6 address outside brackets, or has no port: write [ADDRESS]:PORT", s)

@@ -10,9 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // DeleteOptions change Delete; the zero value works.
@@ -172,16 +170,6 @@ func (d *deleter) key(doom doomed) string {
 
 // oneObject is a source of one object by name.
 func (c *Client) oneObject(res resource, namespace, name string) source {
-	only := fields.OneTermEqualSelector("metadata.name", name).String()
 	at := c.at(res, namespace)
-	return source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = only
-			return at.List(ctx, o)
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = only
-			return at.Watch(ctx, o)
-		},
-	}
+	return narrowed(at.List, at.Watch, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
 }

@@ -9,9 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 const (
@@ -218,15 +216,5 @@ func (c *Client) waitHealth(ctx context.Context, t ProbeTarget, src source, tell
 // sliceSource watches the endpoints of a service instead of the service, which does not change when they come.
 func (c *Client) sliceSource(t ProbeTarget) source {
 	at := c.dynamic.Resource(endpointSlices).Namespace(t.Namespace)
-	only := "kubernetes.io/service-name=" + t.Name
-	return source{
-		list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = only
-			return at.List(ctx, o)
-		},
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.LabelSelector = only
-			return at.Watch(ctx, o)
-		},
-	}
+	return narrowed(at.List, at.Watch, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + t.Name})
 }

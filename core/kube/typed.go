@@ -175,13 +175,17 @@ func (k kind[T, L]) delete(ctx context.Context, name string, o metav1.DeleteOpti
 }
 
 // source looks at the objects that the selectors of narrow leave.
-func (k kind[T, L]) source(narrow metav1.ListOptions) source {
+func (k kind[T, L]) source(narrow metav1.ListOptions) source { return narrowed(k.all, k.watch, narrow) }
+
+// narrowed is a source of some of what is listed and watched.
+func narrowed[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error),
+	watcher func(context.Context, metav1.ListOptions) (watch.Interface, error), narrow metav1.ListOptions) source {
 	with := func(o metav1.ListOptions) metav1.ListOptions {
 		o.FieldSelector, o.LabelSelector = narrow.FieldSelector, narrow.LabelSelector
 		return o
 	}
 	return source{
-		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return k.all(ctx, with(o)) },
-		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return k.watch(ctx, with(o)) },
+		list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, with(o)) },
+		watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return watcher(ctx, with(o)) },
 	}
 }

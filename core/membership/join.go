@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"slices"
@@ -102,26 +103,35 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if member && (open == nil || open.Verb != "join") {
 		return errMember()
 	}
-	r, err := n.Journal.Begin(ctx, "join", o)
+	j, resumed, err := n.beginJoin(ctx, open, o)
 	if err != nil {
 		return err
 	}
+	r := j.r
 	if err := sameJoin(r.Record, o); err != nil {
 		return errors.Join(err, r.Release())
 	}
-	j := &join{n: n, r: r, o: o, free: member}
-	resumed := open != nil && open.ID == r.Record.ID
-	if !resumed { // what is there is of a join that has ended
-		err = n.forgetJoin()
-	}
-	if err == nil && !member { // else it was killed right before its end
+	member = n.Record != nil && n.Record.ClusterID != ""
+	switch {
+	case resumed && member: // it was killed right before its end
+		j.free = true
+	case member: // by who held the lock until now
+		return errors.Join(errMember(), r.GiveUp("this node belongs to a cluster already"))
+	case resumed:
 		err = j.run(ctx)
+	default: // what is there is of a join that has ended
+		if err = n.forgetJoin(); err == nil {
+			err = j.run(ctx)
+		}
+	}
+	if err != nil && j.client == nil && resumed {
+		return errors.Join(err, r.Release()) // what it did is there
 	}
 	if err != nil && ctx.Err() == nil && !r.Record.Forward {
 		j.over = resumed && (errors.Is(err, JoinEnded) || errors.Is(err, errUndoing))
 		if undone := j.undo(ctx); undone != nil {
-			undone = fmt.Errorf("not all of it is taken back; mk leave, or the same again, goes on with that: %w", undone)
-			return errors.Join(err, undone, r.Release())
+			return errors.Join(&plugin.Error{Reason: plugin.NotPossible, Next: "mk leave, or the same again, goes on with taking it back",
+				Message: fmt.Sprintf("the join failed, and not all of it could be taken back: %v; %v", undone, err)}, r.Release())
 		}
 	}
 	if errors.Is(err, JoinEnded) && r.Record.Forward {
@@ -132,13 +142,24 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 		if err := r.GiveUp("taken back"); err != nil {
 			return err // it is open still: to begin anew would be to go on with it
 		}
-		return errors.Join(ErrTakenBack, j.forget())
+		return ErrTakenBack
 	}
-	err = r.End(ctx, err)
-	if r.Record.State != operation.Open {
-		err = errors.Join(err, j.forget())
+	return ended(r.End(ctx, err), r.Record)
+}
+
+// beginJoin takes the lock for a join, and reports whether it is the one that
+// was open. Who held the lock until now may have changed this node.
+func (n Node) beginJoin(ctx context.Context, open *operation.Record, o JoinOptions) (*join, bool, error) {
+	r, err := n.Journal.Begin(ctx, "join", o)
+	if err != nil {
+		return nil, false, err
 	}
-	return ended(err, r.Record)
+	if err := n.Reread(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, errors.Join(err, r.Release())
+	}
+	j := &join{n: n, r: r, o: o}
+	r.AtEnd = j.forget
+	return j, open != nil && open.ID == r.Record.ID, nil
 }
 
 // sameJoin refuses to go on with a join that was begun in another way.

@@ -73,26 +73,25 @@ func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 	if err := json.Unmarshal(open.Params, &o); err != nil {
 		return fmt.Errorf("read change %d: %w", open.Number, err)
 	}
-	if open.Forward {
-		return &plugin.Error{Reason: plugin.NotPossible, Message: "this node votes in the datastore already: its join only goes forward",
-			Next: "mk join, with the same string; then mk leave. Or, whatever it holds: mk leave --force"}
-	}
-	r, err := n.Journal.Begin(ctx, "join", o)
-	if err != nil {
+	j, resumed, err := n.beginJoin(ctx, open, o)
+	switch {
+	case err != nil:
 		return err
+	case !resumed: // while this waited for the lock
+		return errors.Join(&plugin.Error{Reason: plugin.NotPossible, Message: "that join has ended meanwhile", Next: "mk status"},
+			j.r.GiveUp("there was no join to give up"))
+	case j.r.Record.Forward:
+		return errors.Join(&plugin.Error{Reason: plugin.NotPossible, Message: "this node votes in the datastore already: its join only goes forward",
+			Next: "mk join, with the same string; then mk leave. Or, whatever it holds: mk leave --force"}, j.r.Release())
 	}
-	j := &join{n: n, r: r, o: o}
 	if err := j.connect(); err != nil {
-		return errors.Join(err, r.Release())
+		return errors.Join(err, j.r.Release())
 	}
 	defer j.client.Close()
 	if err := j.undo(ctx); err != nil {
-		return errors.Join(err, r.Release())
+		return errors.Join(err, j.r.Release())
 	}
-	if err := r.GiveUp("given up by " + n.User); err != nil {
-		return err
-	}
-	return j.forget()
+	return j.r.GiveUp("given up by " + n.User)
 }
 
 // The steps of a leave after which it only goes forward.

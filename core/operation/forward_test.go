@@ -202,6 +202,19 @@ func TestPausedResumedGivenUp(t *testing.T) {
 	if rec, err := n.record(first.Number); err != nil || rec.State != Failed || rec.Ended.IsZero() || rec.Error == "" {
 		t.Errorf("given up: %+v, %v", rec, err)
 	}
+	join, err := n.Journal.Begin(t.Context(), "join", nil)
+	if err == nil {
+		err = join.Release()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.AbortOperation(t.Context(), join.Record.Number); !errors.Is(err, plugin.NotPossible) {
+		t.Errorf("a join, of which others know more, is given up here alone: %v", err)
+	}
+	if err := join.GiveUp("by the test"); err != nil {
+		t.Error(err)
+	}
 	for _, change := range []error{n.AbortOperation(t.Context(), first.Number), n.PauseOperation(t.Context(), first.Number, true)} {
 		if !errors.Is(change, plugin.NotPossible) {
 			t.Errorf("what has ended is changed: %v", change)

@@ -2,7 +2,9 @@ package operation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"mk8s.io/mk/core/defaults"
@@ -135,11 +137,11 @@ func (n *Node) followRequests(ctx context.Context, r *Run) error {
 	return (&serviceChanges{n}).Boot(ctx, false, off...)
 }
 
-// reread takes the node's record as it is: who held the operation lock until
-// now may have changed it since the node was opened.
-func (n *Node) reread() error {
+// Reread takes the node's record as it is: who held the operation lock until
+// now may have changed it since the node was opened, or removed it.
+func (n *Node) Reread() error {
 	record, err := n.Root.LoadRecord()
-	if err == nil {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		n.SetRecord(record)
 	}
 	return err
@@ -157,7 +159,7 @@ func (n *Node) FollowRequests(ctx context.Context) (stop bool, err error) {
 		return false, err
 	}
 	return stop, r.End(ctx, r.Step(ctx, "follow what marker files ask for", func(ctx context.Context) error {
-		if err := n.reread(); err != nil {
+		if err := n.Reread(); err != nil {
 			return err
 		}
 		asked, err := n.Requests()

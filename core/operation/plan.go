@@ -211,6 +211,10 @@ func (n *Node) AbortOperation(ctx context.Context, number int) error {
 			return &plugin.Error{Reason: plugin.NotPossible, Message: fmt.Sprintf("change %d cannot be given up: the datastore may be half made anew", number),
 				Next: "mk " + rec.Verb + " goes on where it stopped; the old data stay beside the new"}
 		}
+		if rec.Verb == "join" {
+			return &plugin.Error{Reason: plugin.NotPossible, Message: fmt.Sprintf("change %d is a join, and more than this node knows of it", number),
+				Next: "mk leave takes it back; the same mk join goes on with it"}
+		}
 		rec.State, rec.Ended = Failed, n.Now().UTC()
 		if rec.Error == "" {
 			rec.Error = "given up by " + n.User

@@ -32,6 +32,9 @@ type Run struct {
 	now      func() time.Time
 	check    func(cs changeset.ChangeSet, by plugin.Identity) error
 	stands   func(number int)
+	// AtEnd is done when the operation has ended and that is written down, before
+	// anybody else takes the lock.
+	AtEnd func() error
 }
 
 // Progress is told where an operation stands. A step has a beginning and an
@@ -254,12 +257,19 @@ func (r *Run) End(ctx context.Context, err error) error {
 	if r.Record.State != Open {
 		r.Record.Ended = r.now().UTC()
 	}
-	err = errors.Join(err, saveRecord(r.root, r.Record))
-	r.stand()
+	err = errors.Join(err, r.save())
 	if r.lock == nil {
 		return err
 	}
 	return errors.Join(err, r.lock.Release())
+}
+
+func (r *Run) save() error {
+	defer r.stand()
+	if err := saveRecord(r.root, r.Record); err != nil || r.Record.State == Open || r.AtEnd == nil {
+		return err
+	}
+	return r.AtEnd()
 }
 
 // Release lets go of the operation lock and leaves the operation as it stands:
@@ -269,7 +279,7 @@ func (r *Run) Release() error { return r.lock.Release() }
 // GiveUp ends an operation that somebody has taken back.
 func (r *Run) GiveUp(why string) error {
 	r.Record.State, r.Record.Error, r.Record.Ended = Failed, why, r.now().UTC()
-	return errors.Join(saveRecord(r.root, r.Record), r.lock.Release())
+	return errors.Join(r.save(), r.lock.Release())
 }
 
 // Step does one named part of an operation, once: a step that was done before

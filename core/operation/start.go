@@ -76,7 +76,7 @@ func (n *Node) Start(ctx context.Context, o StartOptions) error {
 // anew, because other words than its own decide what the node is. Once it has
 // asked for changes they cannot: files hold the old ones.
 func (n *Node) otherWords(r *Run, o StartOptions) (anew bool, err error) {
-	err = n.reread()
+	err = n.Reread()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil

@@ -77,7 +77,7 @@ func TestOtherWordsOfAFirstStart(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			all, err := Records(n.Root)
-			if err = errors.Join(err, n.reread()); err != nil {
+			if err = errors.Join(err, n.Reread()); err != nil {
 				t.Fatal(err)
 			}
 			if last := all[len(all)-1]; (len(all) == 2) != c.anew || (all[0].State == Failed) != c.anew || last.State != Open {
@@ -117,7 +117,7 @@ func TestStartAfterAnother(t *testing.T) {
 	if why, ok := errors.AsType[*plugin.Error](err); !ok || why.Reason != plugin.BadArgument {
 		t.Errorf("%v", err)
 	}
-	if err := late.reread(); err != nil || late.Record.ID != made.ID || late.Record.Name != made.Name {
+	if err := late.Reread(); err != nil || late.Record.ID != made.ID || late.Record.Name != made.Name {
 		t.Errorf("%+v is now %+v, %v", made, late.Record, err)
 	}
 	if open, err := late.Journal.Open(); err != nil || open != nil {

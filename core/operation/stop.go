@@ -90,8 +90,10 @@ func (n *Node) drain(ctx context.Context) error {
 	} else {
 		err = c.Drain(ctx, n.Record.Name, kube.DrainOptions{Program: n.Programs.Bin(defaults.Kubelite)}, n.detail)
 	}
-	if err != nil { // it is in use again
-		err = errors.Join(err, n.noteDrained(false))
+	if err != nil { // it is to be in use, also where an earlier try has cordoned it
+		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		err = errors.Join(err, n.takePods(back))
 	}
 	return err
 }
@@ -276,7 +278,7 @@ func (n *Node) Restart(ctx context.Context, names ...string) error {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, "restart", func(ctx context.Context) error {
-		if err := n.reread(); err != nil {
+		if err := n.Reread(); err != nil {
 			return err
 		}
 		if n.Record.Stopped {

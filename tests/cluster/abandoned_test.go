@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -103,4 +104,42 @@ func (p *pair) diesGivingUp() {
 	p.whole(true, "mk join, given up by an mk that is killed, "+k.String())
 	p.m.run("mk", "leave")
 	p.whole(false, "mk join, given up by an mk that is killed, "+k.String())
+}
+
+// atOnce has a second join and a leave wait for one that is under way: that one
+// succeeds, and they do nothing to it.
+func (p *pair) atOnce() {
+	p.t.Helper()
+	words := p.words()
+	first := make(chan error, 1)
+	go func() {
+		_, err := p.m.try(3*time.Minute, "mk", words...)
+		first <- err
+	}()
+	p.server.eventually(time.Minute, func() error {
+		for _, o := range p.m.operations() {
+			if strings.Contains(o, `"verb": "join"`) && strings.Contains(o, `"state": "open"`) {
+				return nil
+			}
+		}
+		return errors.New("no join is under way")
+	})
+	var late sync.WaitGroup
+	for _, again := range [][]string{words, {"leave"}} {
+		late.Go(func() {
+			a := p.m.answer(again...)
+			p.t.Logf("mk %s, while that join is under way: %s", again[0], a)
+			if a.code == 0 || !strings.Contains(a.errs, "belongs to a cluster already") && !strings.Contains(a.errs, "that join has ended meanwhile") {
+				p.t.Errorf("mk %s, while a join is under way: %s", again[0], a)
+			}
+		})
+	}
+	late.Wait()
+	if err := <-first; err != nil {
+		p.t.Error(err)
+	}
+	p.joins++
+	p.whole(true, "a join beside others")
+	p.m.run("mk", "leave")
+	p.whole(false, "a join beside others")
 }

@@ -20,6 +20,7 @@ spec:
     metadata: {labels: {app: movable}}
     spec:
       terminationGracePeriodSeconds: 1
+      tolerations: [{key: edge, operator: Exists}]
       affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [%s]}]}}]}}
       containers: [{name: movable, image: "mk.test/tools:1.0.0", imagePullPolicy: Never, args: [serve]}]
 `
@@ -39,6 +40,14 @@ func stopsDrained(t *testing.T, server, m *machine, name string) {
 	if on := at(); on != name {
 		t.Errorf("the pod runs on %q", on)
 	}
+	server.kubectl("create", "pdb", "movable", "--selector=app=movable", "--min-available=1")
+	if _, err := m.try(time.Minute, "mk", "stop", "--drain", "--timeout", "8s"); err == nil {
+		t.Error("a pod that must stay lets its node stop")
+	}
+	if now := cordoned(); now != "" {
+		t.Errorf("a node that could not be drained is cordoned: %q", now)
+	}
+	server.kubectl("delete", "pdb", "movable")
 	m.run("mk", "stop", "--drain")
 	server.eventually(time.Minute, func() error {
 		if on := at(); on == "" || strings.Contains(on, name) {

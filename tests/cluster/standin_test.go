@@ -37,6 +37,7 @@ func TestKilledStandIns(t *testing.T) {
 			p.killJoins()
 			p.abandoned()
 			p.diesGivingUp()
+			p.atOnce()
 			p.removals()
 			if p.worker {
 				p.unheard()
