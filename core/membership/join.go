@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"slices"
@@ -148,14 +147,11 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 }
 
 // beginJoin takes the lock for a join, and reports whether it is the one that
-// was open. Who held the lock until now may have changed this node.
+// was open.
 func (n Node) beginJoin(ctx context.Context, open *operation.Record, o JoinOptions) (*join, bool, error) {
 	r, err := n.Journal.Begin(ctx, "join", o)
 	if err != nil {
 		return nil, false, err
-	}
-	if err := n.Reread(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, false, errors.Join(err, r.Release())
 	}
 	j := &join{n: n, r: r, o: o}
 	r.AtEnd = j.forget

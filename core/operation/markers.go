@@ -137,11 +137,17 @@ func (n *Node) followRequests(ctx context.Context, r *Run) error {
 	return (&serviceChanges{n}).Boot(ctx, false, off...)
 }
 
-// Reread takes the node's record as it is: who held the operation lock until
+// locked takes the node's record as it is: who held the operation lock until
 // now may have changed it since the node was opened, or removed it.
-func (n *Node) Reread() error {
+func (n *Node) locked(verb string) error {
 	record, err := n.Root.LoadRecord()
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		if n.Record != nil && verb != "join" && verb != "start" {
+			return fmt.Errorf("%s: %w", n.Root.Dir(), ErrNoNode)
+		}
+		err = nil
+	}
+	if err == nil {
 		n.SetRecord(record)
 	}
 	return err
@@ -159,9 +165,6 @@ func (n *Node) FollowRequests(ctx context.Context) (stop bool, err error) {
 		return false, err
 	}
 	return stop, r.End(ctx, r.Step(ctx, "follow what marker files ask for", func(ctx context.Context) error {
-		if err := n.Reread(); err != nil {
-			return err
-		}
 		asked, err := n.Requests()
 		if err != nil {
 			return err

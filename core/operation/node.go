@@ -122,7 +122,7 @@ func (n *Node) wire() {
 	}
 	n.Journal = &Journal{
 		Root: n.Root, Engine: n.Engine, Owner: owner, Command: n.Command, Progress: n.Progress, Waiting: n.Waiting,
-		Stands: n.Stands, Now: n.Now, NewID: node.NewID, Check: n.CheckGrants,
+		Stands: n.Stands, Now: n.Now, NewID: node.NewID, Check: n.CheckGrants, Locked: n.locked,
 	}
 }
 

@@ -90,9 +90,6 @@ func (n *Node) Repair(ctx context.Context, repair Repair) error {
 	err = r.Step(ctx, "repair files", func(ctx context.Context) error { return r.Apply(ctx, repair.Changes) })
 	if err == nil && len(repair.Services) > 0 {
 		err = r.Step(ctx, "restart services", func(ctx context.Context) error {
-			if err := n.Reread(); err != nil {
-				return err
-			}
 			if n.Record.Stopped {
 				return nil // since they were found dead
 			}

@@ -61,6 +61,8 @@ type Journal struct {
 	NewID    func() string
 	// Check judges what a plugin answered against its grants.
 	Check func(cs changeset.ChangeSet, by plugin.Identity) error
+	// Locked is told who has got the operation lock, after whatever wait.
+	Locked func(verb string) error
 }
 
 // Begin takes the operation lock, finishes a ChangeSet that was interrupted,
@@ -72,7 +74,13 @@ func (j *Journal) Begin(ctx context.Context, verb string, params any) (*Run, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := j.begin(ctx, l, verb, params)
+	if j.Locked != nil {
+		err = j.Locked(verb)
+	}
+	var r *Run
+	if err == nil {
+		r, err = j.begin(ctx, l, verb, params)
+	}
 	if err != nil {
 		return nil, errors.Join(err, l.Release())
 	}

@@ -76,12 +76,9 @@ func (n *Node) Start(ctx context.Context, o StartOptions) error {
 // anew, because other words than its own decide what the node is. Once it has
 // asked for changes they cannot: files hold the old ones.
 func (n *Node) otherWords(r *Run, o StartOptions) (anew bool, err error) {
-	err = n.Reread()
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case n.Record == nil:
 		return false, nil
-	case err != nil:
-		return false, err
 	case n.started(): // maybe by who held the lock until now
 		return false, n.fixed(o)
 	case !slices.ContainsFunc(r.Record.Steps, func(s StepRecord) bool { return s.Name == identifying && !s.Ended.IsZero() }):

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"mk8s.io/mk/core/node"
@@ -77,7 +78,7 @@ func TestOtherWordsOfAFirstStart(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			all, err := Records(n.Root)
-			if err = errors.Join(err, n.Reread()); err != nil {
+			if err = errors.Join(err, n.locked("start")); err != nil {
 				t.Fatal(err)
 			}
 			if last := all[len(all)-1]; (len(all) == 2) != c.anew || (all[0].State == Failed) != c.anew || last.State != Open {
@@ -117,10 +118,44 @@ func TestStartAfterAnother(t *testing.T) {
 	if why, ok := errors.AsType[*plugin.Error](err); !ok || why.Reason != plugin.BadArgument {
 		t.Errorf("%v", err)
 	}
-	if err := late.Reread(); err != nil || late.Record.ID != made.ID || late.Record.Name != made.Name {
+	if err := late.locked("start"); err != nil || late.Record.ID != made.ID || late.Record.Name != made.Name {
 		t.Errorf("%+v is now %+v, %v", made, late.Record, err)
 	}
 	if open, err := late.Journal.Open(); err != nil || open != nil {
 		t.Errorf("what was refused stands open: %+v, %v", open, err)
+	}
+}
+
+// TestWhoWaitedLooksAgain: what held the lock meanwhile may have changed the
+// node, or removed it; who comes next writes nothing from before.
+func TestWhoWaitedLooksAgain(t *testing.T) {
+	t.Parallel()
+	n := startedNode(t)
+	changed, err := n.Root.LoadRecord()
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed.Addresses = append(changed.Addresses, "10.0.0.99")
+	if err := n.Root.SaveRecord(changed); err != nil {
+		t.Fatal(err)
+	}
+	begin := func(verb string) error {
+		r, err := n.Journal.Begin(t.Context(), verb, nil)
+		if err != nil {
+			return err
+		}
+		return r.End(t.Context(), nil)
+	}
+	if err := begin("stop"); err != nil || !slices.Contains(n.Record.Addresses, "10.0.0.99") {
+		t.Errorf("%v: the node is %+v", err, n.Record)
+	}
+	if err := n.Root.RemoveAll("node.json"); err != nil {
+		t.Fatal(err)
+	}
+	if err := begin("stop"); !errors.Is(err, ErrNoNode) {
+		t.Errorf("a stop behind the end of the node: %v", err)
+	}
+	if err := begin("join"); err != nil || n.Record != nil {
+		t.Errorf("a join behind the end of the node: %v, %+v", err, n.Record)
 	}
 }

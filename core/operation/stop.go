@@ -278,9 +278,6 @@ func (n *Node) Restart(ctx context.Context, names ...string) error {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, "restart", func(ctx context.Context) error {
-		if err := n.Reread(); err != nil {
-			return err
-		}
 		if n.Record.Stopped {
 			return ErrStopped
 		}

@@ -86,7 +86,7 @@ func mergesConfig(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second time there is nothing to do
-		m.run("env", "HOME="+home, m.Program, "--root", m.Root, "config", "--merge")
+		m.run("env", "HOME="+home, filepath.Join(m.Out, "bin/mk"), "--root", m.Root, "config", "--merge")
 	}
 	kept, _ := filepath.Glob(file + ".*")
 	if len(kept) != 1 {
