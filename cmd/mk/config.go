@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -105,11 +106,15 @@ func (s *session) mergeConfig(ours *kubeconfig.Config) error {
 			return nil
 		})
 	}
+	if bytes.Equal(merged, existing) {
+		s.note("%s has all of it already", path)
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make %s: %w", filepath.Dir(path), err)
 	}
 	if len(existing) > 0 {
-		backup := path + "." + time.Now().UTC().Format("20060102T150405Z")
+		backup := path + "." + time.Now().UTC().Format("20060102T150405.000000000Z") // none replaces another
 		if err := replaceFile(backup, existing); err != nil {
 			return err
 		}
