@@ -27,16 +27,20 @@ func (s *session) leave() *cli.Command {
 				return err
 			}
 			return s.openFolder("leave", func(n *operation.Node) error {
-				name := "the node"
+				name, typed := "the node", ""
 				if n.Record != nil {
-					name = n.Record.Name
+					name, typed = n.Record.Name, n.Record.Name
+				} else if open, err := n.Journal.Open(); err != nil {
+					return err
+				} else if open == nil || open.Verb != "join" {
+					return fmt.Errorf("%s: %w", s.global.root, operation.ErrNoNode)
 				}
 				if s.global.dryRun {
 					return s.showPlan(&operation.Plan{Then: []string{
 						"drain the node", "have the datastore saved", "leave the datastore", "have the cluster forget " + name, "remove what is the cluster's from this machine"}})
 				}
 				if c.Bool("force") {
-					if err := s.agree("The node goes without being drained from a healthy cluster; data that only it holds is lost.", name); err != nil {
+					if err := s.agree("The node goes without being drained from a healthy cluster; data that only it holds is lost.", typed); err != nil {
 						return err
 					}
 				}

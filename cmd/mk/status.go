@@ -254,6 +254,13 @@ func printStatus(w io.Writer, st *observe.Status) {
 		fmt.Fprintf(w, "%s changes the node just now\n", st.Holder)
 	}
 	if st.Open != nil {
-		fmt.Fprintf(w, "change %d (%s) is not finished: mk %s, or mk changes abort %d\n", st.Open.Number, st.Open.Verb, st.Open.Verb, st.Open.Number)
+		other := fmt.Sprintf(", or mk changes abort %d", st.Open.Number)
+		switch st.Open.Verb {
+		case "join":
+			other = ", or mk leave"
+		case operation.RecoverVerb, operation.RestoreVerb: // those are not given up
+			other = ""
+		}
+		fmt.Fprintf(w, "change %d (%s) is not finished: mk %s%s\n", st.Open.Number, st.Open.Verb, st.Open.Verb, other)
 	}
 }

@@ -102,11 +102,11 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	if member && (open == nil || open.Verb != "join") {
 		return errMember()
 	}
-	j, resumed, err := n.beginJoin(ctx, open, o)
+	j, err := n.beginJoin(ctx, o)
 	if err != nil {
 		return err
 	}
-	r := j.r
+	r, resumed := j.r, j.r.Resumed
 	if err := sameJoin(r.Record, o); err != nil {
 		return errors.Join(err, r.Release())
 	}
@@ -146,16 +146,15 @@ func (n Node) Join(ctx context.Context, o JoinOptions) error {
 	return ended(r.End(ctx, err), r.Record)
 }
 
-// beginJoin takes the lock for a join, and reports whether it is the one that
-// was open.
-func (n Node) beginJoin(ctx context.Context, open *operation.Record, o JoinOptions) (*join, bool, error) {
+// beginJoin takes the lock for a join.
+func (n Node) beginJoin(ctx context.Context, o JoinOptions) (*join, error) {
 	r, err := n.Journal.Begin(ctx, "join", o)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	j := &join{n: n, r: r, o: o}
 	r.AtEnd = j.forget
-	return j, open != nil && open.ID == r.Record.ID, nil
+	return j, nil
 }
 
 // sameJoin refuses to go on with a join that was begun in another way.

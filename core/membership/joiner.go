@@ -347,7 +347,7 @@ func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if err != nil {
 		return err
 	}
-	if m := committed(all, who, ref.Operation); m != nil && m.Role == plugin.RoleWorker {
+	if m := committed(all, who, ref.Operation); m != nil && (m.Role == plugin.RoleWorker || m.NoVote) {
 		return n.ForgetNode(ctx, m.Name)
 	}
 	m, err := n.joinerAmong(ctx, store, all, who, ref.Operation)

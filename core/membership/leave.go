@@ -73,11 +73,11 @@ func (n Node) giveUpJoin(ctx context.Context, open *operation.Record) error {
 	if err := json.Unmarshal(open.Params, &o); err != nil {
 		return fmt.Errorf("read change %d: %w", open.Number, err)
 	}
-	j, resumed, err := n.beginJoin(ctx, open, o)
+	j, err := n.beginJoin(ctx, o)
 	switch {
 	case err != nil:
 		return err
-	case !resumed: // while this waited for the lock
+	case !j.r.Resumed: // while this waited for the lock
 		return errors.Join(&plugin.Error{Reason: plugin.NotPossible, Message: "that join has ended meanwhile", Next: "mk status"},
 			j.r.GiveUp("there was no join to give up"))
 	case j.r.Record.Forward:

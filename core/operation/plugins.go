@@ -143,6 +143,9 @@ func (n *Node) flip(ctx context.Context, verb string, params any, flips []lockfi
 	return r.End(ctx, r.Step(ctx, verb, func(ctx context.Context) error {
 		left, err := plan()
 		if err == nil {
+			err = n.flippable(left) // the node may have been started meanwhile
+		}
+		if err == nil {
 			err = r.Apply(ctx, FlipChanges(left))
 		}
 		if err != nil {

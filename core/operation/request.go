@@ -69,20 +69,22 @@ func (n *Node) SignRequest(ctx context.Context, csr kube.CSR) ([]byte, error) {
 	return w.cert, nil
 }
 
+// lackedAddresses are those that certificates should hold and do not.
+func (n *Node) lackedAddresses(set []netip.Addr) []string {
+	var more []string
+	for _, a := range set {
+		if s := a.String(); !n.Record.KeepCertificates && s != n.Record.Address && !slices.Contains(n.Record.Addresses, s) {
+			more = append(more, s)
+		}
+	}
+	return more
+}
+
 // FollowAddresses takes over the node's addresses: certificates are issued
 // anew only where one lacks a name. Names are only ever added while a node
 // runs, so an address that comes and goes costs one certificate.
 func (n *Node) FollowAddresses(ctx context.Context, set []netip.Addr) error {
-	if n.Record.KeepCertificates {
-		return nil
-	}
-	have := append([]string{n.Record.Address}, n.Record.Addresses...)
-	var more []string
-	for _, a := range set {
-		if s := a.String(); !slices.Contains(have, s) {
-			more = append(more, s)
-		}
-	}
+	more := n.lackedAddresses(set)
 	if len(more) == 0 {
 		return nil
 	}
@@ -91,7 +93,7 @@ func (n *Node) FollowAddresses(ctx context.Context, set []netip.Addr) error {
 		return err
 	}
 	return r.End(ctx, r.Step(ctx, "take over the addresses", func(ctx context.Context) error {
-		n.Record.Addresses = append(n.Record.Addresses, more...)
+		n.Record.Addresses = append(n.Record.Addresses, n.lackedAddresses(set)...)
 		slices.Sort(n.Record.Addresses)
 		if err := n.Root.SaveRecord(n.Record); err != nil {
 			return err

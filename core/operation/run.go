@@ -32,6 +32,7 @@ type Run struct {
 	now      func() time.Time
 	check    func(cs changeset.ChangeSet, by plugin.Identity) error
 	stands   func(number int)
+	Resumed  bool // it was open, and is gone on with
 	// AtEnd is done when the operation has ended and that is written down, before
 	// anybody else takes the lock.
 	AtEnd func() error
@@ -157,7 +158,7 @@ func (j *Journal) begin(ctx context.Context, l *lock.Lock, verb string, params a
 	}
 	r := &Run{root: j.Root, engine: j.Engine, lock: l, progress: j.Progress, now: j.Now, check: j.Check, stands: j.Stands}
 	if open != nil {
-		r.Record = open
+		r.Record, r.Resumed = open, true
 		r.stand()
 		return r, nil
 	}

@@ -142,6 +142,9 @@ func (n Node) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if open != nil && open.Verb == operation.RecoverVerb && !r.Resumed {
+		return meanwhile(r) // nobody has considered and agreed to this one
+	}
 	return r.End(ctx, n.remake(ctx, r, made{why: "recover", source: func(ctx context.Context, to, scratch string) error {
 		_, err := n.tool().Rescue(ctx, n.Root.Path(data), n.Record.Name, n.Root.Path(to), n.Root.Path(scratch))
 		return err

@@ -66,10 +66,20 @@ func (n Node) Restore(ctx context.Context, o RestoreOptions) error {
 	if err != nil {
 		return err
 	}
+	if !r.Resumed && (open != nil && open.Verb == operation.RestoreVerb || empty && n.Record != nil && n.Record.ClusterID != "") {
+		return meanwhile(r)
+	}
 	if empty || slices.ContainsFunc(r.Record.Steps, func(s operation.StepRecord) bool { return s.Name == takeOver }) {
 		return r.End(ctx, n.restoreAll(ctx, r, o))
 	}
 	return r.End(ctx, n.restoreData(ctx, r, o))
+}
+
+// meanwhile ends what waited for the lock, and then found another node than the
+// one that it was to change.
+func meanwhile(r *operation.Run) error {
+	return errors.Join(&plugin.Error{Reason: plugin.NotPossible, Message: "another command has changed this node meanwhile", Next: "mk status"},
+		r.GiveUp("another command was quicker"))
 }
 
 // restoreData puts a snapshot's datastore in the place of this node's.
