@@ -139,7 +139,9 @@ func (n Node) controllerManager() []Option {
 		opt("cluster-cidr", n.Record.Network.PodCIDR),
 		opt("service-cluster-ip-range", n.Record.Network.ServiceCIDR),
 		opt("leader-elect", strconv.FormatBool(n.Several)),
-		opt("profiling", "false"),
+		// With credentials of their own, controllers ask more when they start than the
+		// default of 20 a second lets through: nodes had no addresses for 4 seconds.
+		opt("kube-api-qps", "100"), opt("kube-api-burst", "200"), opt("profiling", "false"),
 	}
 }
 

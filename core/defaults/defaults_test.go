@@ -198,6 +198,8 @@ func TestNothingIsSwitchedOff(t *testing.T) {
 		"kube-scheduler/leader-elect":                             "as above",
 		"kube-controller-manager/allocate-node-cidrs":             "the pods' network wants a range for each node",
 		"kube-controller-manager/use-service-account-credentials": "each controller with its own rights only",
+		"kube-controller-manager/kube-api-qps":                    "its controllers start at once; more is let through, not less",
+		"kube-controller-manager/kube-api-burst":                  "as above",
 		"kube-proxy/proxy-mode":                                   "iptables, said because later versions may choose another",
 	}
 	ours := map[string]string{ // where things of this node are, and what it is called
