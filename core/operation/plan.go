@@ -212,7 +212,7 @@ func (n *Node) AbortOperation(ctx context.Context, number int) error {
 				Next: "mk " + rec.Verb + " goes on where it stopped; the old data stay beside the new"}
 		}
 		if rec.Verb == "join" {
-			return &plugin.Error{Reason: plugin.NotPossible, Message: fmt.Sprintf("change %d is a join, and more than this node knows of it", number),
+			return &plugin.Error{Reason: plugin.NotPossible, Message: fmt.Sprintf("change %d is a join: the cluster knows of it, too", number),
 				Next: "mk leave takes it back; the same mk join goes on with it"}
 		}
 		rec.State, rec.Ended = Failed, n.Now().UTC()

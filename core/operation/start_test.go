@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -157,5 +158,25 @@ func TestWhoWaitedLooksAgain(t *testing.T) {
 	}
 	if err := begin("join"); err != nil || n.Record != nil {
 		t.Errorf("a join behind the end of the node: %v, %+v", err, n.Record)
+	}
+}
+
+// TestASwapLooksAgain: an authority that nobody trusted yet is trusted when the
+// first start has ended that the swap waited for.
+func TestASwapLooksAgain(t *testing.T) {
+	t.Parallel()
+	c := newNode(t, shippedPlugins(t))
+	late, err := c.open(c.options(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = late.Close() })
+	c.run(t)
+	f := lockfile.Flip{Kind: plugin.KindCerts, Authority: "kubernetes"}
+	f.From.Name, f.To.Name = "local", "other"
+	flips := []lockfile.Flip{f}
+	err = late.flip(t.Context(), "plugin use", nil, flips, func() ([]lockfile.Flip, error) { return flips, nil })
+	if !errors.Is(err, ErrAuthorityInUse) {
+		t.Errorf("%v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -297,5 +298,36 @@ func TestWhereTheOthersListen(t *testing.T) {
 				t.Errorf("it took %s", took)
 			}
 		})
+	}
+}
+
+// A restore that finds a node where there was none when it was told, as it had
+// to wait for the lock, changes nothing of it.
+func TestARestoreLooksAgain(t *testing.T) {
+	t.Parallel()
+	root := stand(t).Root
+	mk := filepath.Join(t.TempDir(), "bin/mk")
+	if err := errors.Join(os.Mkdir(filepath.Dir(mk), 0o700), os.WriteFile(mk, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	late, err := operation.OpenNode(operation.Options{Root: root.Dir(), Executable: mk, Now: time.Now, Env: func(string) string { return "" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = late.Close() })
+	made := node.NewRecord("n1", time.Now())
+	made.ClusterID = node.NewID()
+	if err := root.SaveRecord(made); err != nil {
+		t.Fatal(err)
+	}
+	err = Of(late).Restore(t.Context(), RestoreOptions{File: "x"})
+	if !errors.Is(err, plugin.NotPossible) || !strings.Contains(err.Error(), "meanwhile") {
+		t.Errorf("%v", err)
+	}
+	if now, err := root.LoadRecord(); err != nil || now.ID != made.ID {
+		t.Errorf("the node is %+v, %v", now, err)
+	}
+	if open, err := late.Journal.Open(); err != nil || open != nil {
+		t.Errorf("what was refused stands open: %+v, %v", open, err)
 	}
 }

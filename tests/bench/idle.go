@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mk8s.io/mk/core/timer"
 )
 
 // usage is what a process had and did in a time in which nobody asked for
@@ -142,12 +144,6 @@ func (n *benchNode) usages() ([]usage, error) {
 
 // pass lets time pass: what is measured is that nothing happens in it.
 func pass(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	timer.Wait(ctx, d)
+	return ctx.Err()
 }

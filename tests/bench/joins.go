@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,8 +17,7 @@ import (
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
 	"mk8s.io/mk/core/pki"
-	"mk8s.io/mk/core/version"
-	"mk8s.io/mk/sdk/plugin"
+	"mk8s.io/mk/tests/machine"
 )
 
 // joining measures what a node that serves joins does: inviting from nothing,
@@ -95,7 +90,7 @@ func (n *benchNode) joinAtOnce(ctx context.Context, i joinstring.Invitation, cli
 		if err != nil {
 			return load{}, err
 		}
-		defer j.client.Close()
+		defer j.Client.Close()
 		all[k] = j
 	}
 	// Warm: the plugins run, each connection is there.
@@ -153,54 +148,38 @@ func together(all []*joiner, times int, do func(*joiner) error, after ...func(*j
 // joiner is a worker that would join. Each has an address of its own, as real
 // ones have: an agent bounds how often one may ask.
 type joiner struct {
-	client  *peer.Client
-	request peer.Begin
-	key     crypto.Signer
-	names   pki.Names
+	*machine.Joiner
+
+	names pki.Names
 }
 
 func (n *benchNode) newJoiner(i joinstring.Invitation, group, number int) (*joiner, error) {
-	key, _, err := pki.NewKey(pki.ECDSAP256)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := pki.SelfSigned(key, "mk joiner", time.Now())
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(cert)
-	name, address := fmt.Sprintf("joiner-%d-%d", group, number), netip.AddrFrom4([4]byte{10, 99, byte(group), byte(number + 1)})
+	name, address := fmt.Sprintf("joiner-%d-%d", group, number), fmt.Sprintf("10.99.%d.%d", group, number+1)
 	from := &net.TCPAddr{IP: net.IPv4(127, 9, byte(group), byte(number+1))}
-	client := peer.New(net.JoinHostPort("127.0.0.1", strconv.Itoa(i.Port)), peer.Options{
-		Fingerprint: i.Fingerprint, Client: &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key},
-		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return n.dialFrom(ctx, from, network, address)
-		},
-	})
-	names, err := operation.NormalNames([]string{name}, []string{"127.0.0.1", address.String()})
+	j, err := machine.NewJoiner(i, name, address, peer.Options{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return n.dialFrom(ctx, from, network, address)
+	}})
 	if err != nil {
 		return nil, err
 	}
-	return &joiner{client: client, key: key, names: names, request: peer.Begin{
-		Token: i.Token, NodeID: node.NewID(), Name: name, Role: plugin.RoleWorker, Address: address.String(), Addresses: []string{address.String()},
-		AgentPort: i.Port, Versions: map[string]string{"mk": version.Version, "kubernetes": operation.KubernetesVersion},
-	}}, nil
+	names, err := operation.NormalNames([]string{name}, []string{"127.0.0.1", address})
+	return &joiner{j, names}, err
 }
 
 func (j *joiner) begin(ctx context.Context) error {
-	j.request.Operation, j.request.Now = node.NewID(), time.Now()
+	j.Request.Operation, j.Request.Now = node.NewID(), time.Now()
 	var begun peer.Begun
-	if err := j.client.Call(ctx, peer.BeginPath, j.request, &begun); err != nil {
+	if err := j.Client.Call(ctx, peer.BeginPath, j.Request, &begun); err != nil {
 		return err
 	}
 	if begun.Reservation == "" {
-		return fmt.Errorf("%s was not let in", j.request.Name)
+		return fmt.Errorf("%s was not let in", j.Request.Name)
 	}
 	return nil
 }
 
 func (j *joiner) release(ctx context.Context) error {
-	return j.client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: j.request.Operation}, nil)
+	return j.Client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: j.Request.Operation}, nil)
 }
 
 // sign makes a key and has it certified, as a kubelet's.
@@ -209,16 +188,16 @@ func (j *joiner) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := pki.Request{Profile: p, Node: j.request.Name}
+	r := pki.Request{Profile: p, Node: j.Request.Name}
 	if p.Names == pki.NodeNames {
 		r.Names = j.names
 	}
-	csr, err := pki.NewCSR(j.key, r)
+	csr, err := pki.NewCSR(j.Key, r)
 	if err != nil {
 		return err
 	}
 	var signed peer.Signed
-	if err := j.client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.request.Operation, Node: j.request.Name, Requests: []peer.SignEntry{{Profile: p.Name, CSR: csr}}}, &signed); err != nil {
+	if err := j.Client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.Request.Operation, Node: j.Request.Name, Requests: []peer.SignEntry{{Profile: p.Name, CSR: csr}}}, &signed); err != nil {
 		return err
 	}
 	if len(signed.Certificates) != 1 {

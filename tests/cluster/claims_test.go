@@ -4,12 +4,9 @@ package cluster
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,34 +14,18 @@ import (
 	"time"
 
 	"mk8s.io/mk/core/joinstring"
-	"mk8s.io/mk/core/node"
-	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
-	"mk8s.io/mk/core/pki"
-	built "mk8s.io/mk/core/version"
 	"mk8s.io/mk/sdk/plugin"
+	tests "mk8s.io/mk/tests/machine"
 )
 
-// claimant is a worker that would join. It has a key of its own, and one of
-// the addresses of its machine: an agent bounds how often one may ask.
-type claimant struct {
-	client  *peer.Client
-	request peer.Begin
-}
+// claimant is a worker that would join. It asks from one of the addresses of
+// its machine: an agent bounds how often each may ask.
+type claimant struct{ *tests.Joiner }
 
 func newClaimant(m *machine, i joinstring.Invitation, number, caller int64) (*claimant, error) {
-	key, _, err := pki.NewKey(pki.ECDSAP256)
-	if err != nil {
-		return nil, err
-	}
-	cert, err := pki.SelfSigned(key, "mk joiner", time.Now())
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(cert)
 	from := &net.TCPAddr{IP: net.IPv4(127, 8, 0, byte(caller+1))}
-	client := peer.New(net.JoinHostPort("127.0.0.1", strconv.Itoa(i.Port)), peer.Options{
-		Fingerprint: i.Fingerprint, Client: &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key},
+	j, err := tests.NewJoiner(i, fmt.Sprint("claimant-", number), fmt.Sprintf("10.98.%d.%d", number/200, number%200+1), peer.Options{
 		Patience: time.Minute, Met: true,
 		Dial: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 			err = m.Inside(func() error {
@@ -54,19 +35,15 @@ func newClaimant(m *machine, i joinstring.Invitation, number, caller int64) (*cl
 			return conn, err
 		},
 	})
-	address := fmt.Sprintf("10.98.%d.%d", number/200, number%200+1)
-	return &claimant{client, peer.Begin{
-		Token: i.Token, Operation: node.NewID(), NodeID: node.NewID(), Name: fmt.Sprint("claimant-", number), Role: plugin.RoleWorker, Address: address,
-		Addresses: []string{address}, AgentPort: i.Port, Versions: map[string]string{"mk": built.Version, "kubernetes": operation.KubernetesVersion},
-	}}, nil
+	return &claimant{j}, err
 }
 
 // begin asks to be let in, and again while the agent's plugin is killed with it.
 func (c *claimant) begin(ctx context.Context) error {
 	for {
 		var begun peer.Begun
-		c.request.Now = time.Now()
-		err := c.client.Call(ctx, peer.BeginPath, c.request, &begun)
+		c.Request.Now = time.Now()
+		err := c.Client.Call(ctx, peer.BeginPath, c.Request, &begun)
 		switch {
 		case errors.Is(err, plugin.Unavailable) && ctx.Err() == nil:
 			continue
@@ -119,7 +96,7 @@ func manyClaim(t *testing.T, m *machine) {
 				default:
 					t.Errorf("claim %d: %v", n, err)
 				}
-				c.client.Close()
+				c.Client.Close()
 			}
 		})
 	}
@@ -129,18 +106,18 @@ func manyClaim(t *testing.T, m *machine) {
 	}
 	t.Logf("%d claims, 1 winner, %d restarts of the agent in %s", claims, restarts, round(time.Since(began)))
 	first := winners[0]
-	if err := first.client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: first.request.Operation}, nil); err != nil {
+	if err := first.Client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: first.Request.Operation}, nil); err != nil {
 		t.Error(err)
 	}
 	last, err := newClaimant(m, i, claims+1, 0)
 	if err == nil {
-		err = errors.Join(last.begin(ctx), last.client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: last.request.Operation}, nil))
+		err = errors.Join(last.begin(ctx), last.Client.Call(ctx, peer.ReleasePath, peer.Ref{Operation: last.Request.Operation}, nil))
 	}
 	if err != nil {
 		t.Errorf("a token that nobody joined with: %v", err)
 	}
-	first.client.Close()
-	last.client.Close()
+	first.Client.Close()
+	last.Client.Close()
 }
 
 // agentKilled kills the agent, in the middle of whatever it does, and has
