@@ -19,6 +19,7 @@
 package pluginsdir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/pluginsdir/manifest"
@@ -58,6 +60,10 @@ type Files interface {
 type Dir struct {
 	path  string
 	files Files
+
+	mu   sync.Mutex
+	text []byte         // of the lock file, as it was last read
+	lock *lockfile.Lock // what it says
 }
 
 // New names the plugins folder of a node. It need not exist. files may be nil
@@ -77,7 +83,8 @@ func storeName(digest string) string { return strings.Replace(digest, ":", "-", 
 // StatePath is the folder that belongs to the plugin's own user.
 func (d *Dir) StatePath(kind, name string) string { return filepath.Join(d.path, "state", kind, name) }
 
-// Lock reads the lock file; a node without one has no plugins.
+// Lock reads the lock file; a node without one has no plugins. Nobody changes
+// what it answers: it is the same while the file is. Plans make new ones.
 func (d *Dir) Lock() (*lockfile.Lock, error) {
 	data, err := d.read(lockfile.FileName, lockfile.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,10 +93,16 @@ func (d *Dir) Lock() (*lockfile.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lock != nil && bytes.Equal(d.text, data) {
+		return d.lock, nil
+	}
 	l, err := lockfile.Parse(data, filepath.Join(d.path, lockfile.FileName))
 	if err != nil {
 		return nil, fmt.Errorf("reading the plugins' lock file: %w", err)
 	}
+	d.text, d.lock = data, l
 	return l, nil
 }
 

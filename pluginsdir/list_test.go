@@ -184,6 +184,28 @@ func TestABadLockFileIsNamed(t *testing.T) {
 	}
 }
 
+// The lock file is taken apart again when it was changed, by whomever.
+func TestTheLockFileIsReadAnewWhenItChanged(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	one := lockfile.New()
+	ok(t, d.WriteLock(one))
+	first, err := d.Lock()
+	ok(t, err)
+	if again, err := d.Lock(); err != nil || again != first {
+		t.Errorf("unchanged, it was taken apart again (%v)", err)
+	}
+	one.Users = map[string]int{"certs/a": lockfile.FirstUser}
+	ok(t, d.WriteLock(one))
+	if now, err := d.Lock(); err != nil || len(now.Users) != 1 {
+		t.Errorf("after a change: %+v, %v", now, err)
+	}
+	ok(t, d.files.WriteFile("lock.json", []byte("{"), 0o640))
+	if now, err := d.Lock(); err == nil {
+		t.Errorf("a damaged file: %+v", now)
+	}
+}
+
 func BenchmarkList50(b *testing.B) {
 	d := newDir(b)
 	for i := range 50 {

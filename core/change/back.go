@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"mk8s.io/mk/core/lock"
 	"mk8s.io/mk/sdk/changeset"
 )
 
@@ -163,35 +162,29 @@ var ErrNotLast = errors.New("what it replaced is no longer kept, or was changed 
 // Undo takes the ChangeSet back that was begun last, as long as everything is
 // still as it left it; otherwise the error is ErrNotLast and nothing was
 // changed. Again is no error. What it did to objects stays.
-func (e *Engine) Undo(ctx context.Context, id ID) (err error) {
-	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Release()) }()
-	if err := e.recoverLocked(ctx); err != nil {
-		return err
-	}
-	all, err := e.histories()
-	if err != nil {
-		return err
-	}
-	if len(all) == 0 || all[len(all)-1].id != id || !all[len(all)-1].applied {
-		return fmt.Errorf("undo change %s: it is not the newest that was applied: %w", id, ErrNotLast)
-	}
-	h := all[len(all)-1]
-	if h.last == recordUndone {
-		return nil
-	}
-	if err := e.undoable(h.entries); err != nil {
-		return fmt.Errorf("undo change %s: %w", id, err)
-	}
-	j, err := e.openJournal(h)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, j.close()) }()
-	return e.rollBack(ctx, j, h.entries, len(h.entries))
+func (e *Engine) Undo(ctx context.Context, id ID) error {
+	return e.holding(ctx, func() (err error) {
+		all, err := e.histories()
+		if err != nil {
+			return err
+		}
+		if len(all) == 0 || all[len(all)-1].id != id || !all[len(all)-1].applied {
+			return fmt.Errorf("undo change %s: it is not the newest that was applied: %w", id, ErrNotLast)
+		}
+		h := all[len(all)-1]
+		if h.last == recordUndone {
+			return nil
+		}
+		if err := e.undoable(h.entries); err != nil {
+			return fmt.Errorf("undo change %s: %w", id, err)
+		}
+		j, err := e.openJournal(h)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, j.close()) }()
+		return e.rollBack(ctx, j, h.entries, len(h.entries))
+	})
 }
 
 // Applied lists the ChangeSets of an operation that were applied, also those

@@ -136,38 +136,32 @@ func (e *Engine) prepare(ctx context.Context, operationID string, cs changeset.C
 }
 
 // applyLocked does the apply phase.
-func (e *Engine) applyLocked(ctx context.Context, id ID, cs changeset.ChangeSet, issued map[int][]File) (err error) {
-	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Release()) }()
-	if err := e.recoverLocked(ctx); err != nil {
-		return err
-	}
-	if err := e.expected(cs); err != nil {
-		return err
-	}
-	plan, err := newPlanner(e, id).plan(ctx, cs, issued)
-	if err != nil {
-		return err
-	}
-	seq, err := e.nextSeq()
-	if err != nil {
-		return err
-	}
-	if err := e.sweepOld(); err != nil {
-		return err
-	}
-	j, err := e.stage(ctx, id, seq, plan)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, j.close()) }()
-	if begun, err := e.execute(ctx, plan.entries); err != nil {
-		return errors.Join(fmt.Errorf("change %s: %w", id, err), e.rollBack(ctx, j, plan.entries, begun))
-	}
-	return j.append(record{Type: recordApplied})
+func (e *Engine) applyLocked(ctx context.Context, id ID, cs changeset.ChangeSet, issued map[int][]File) error {
+	return e.holding(ctx, func() (err error) {
+		if err := e.expected(cs); err != nil {
+			return err
+		}
+		plan, err := newPlanner(e, id).plan(ctx, cs, issued)
+		if err != nil {
+			return err
+		}
+		seq, err := e.nextSeq()
+		if err != nil {
+			return err
+		}
+		if err := e.sweepOld(); err != nil {
+			return err
+		}
+		j, err := e.stage(ctx, id, seq, plan)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, j.close()) }()
+		if begun, err := e.execute(ctx, plan.entries); err != nil {
+			return errors.Join(fmt.Errorf("change %s: %w", id, err), e.rollBack(ctx, j, plan.entries, begun))
+		}
+		return j.append(record{Type: recordApplied})
+	})
 }
 
 // expected compares what operations expect with what is there.

@@ -17,7 +17,7 @@ import (
 // Recover brings every ChangeSet that a killed process left to one of its two
 // ends, and removes temporary files. Who takes the operation lock calls it
 // first, and nobody else; without work to do it changes nothing.
-func (e *Engine) Recover(ctx context.Context) (err error) {
+func (e *Engine) Recover(ctx context.Context) error {
 	open, err := e.open()
 	if err != nil {
 		return err
@@ -26,6 +26,19 @@ func (e *Engine) Recover(ctx context.Context) (err error) {
 	if err != nil || len(open)+len(litter) == 0 {
 		return err
 	}
+	return e.holding(ctx, func() error {
+		for _, dir := range litter {
+			if err := e.Root.Sweep(dir); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// holding does something under the apply lock, once what a killed process left
+// has come to an end.
+func (e *Engine) holding(ctx context.Context, do func() error) (err error) {
 	l, err := lock.Acquire(ctx, e.Root.Locks(), lock.Apply, e.Owner, e.Waiting)
 	if err != nil {
 		return err
@@ -34,12 +47,7 @@ func (e *Engine) Recover(ctx context.Context) (err error) {
 	if err := e.recoverLocked(ctx); err != nil {
 		return err
 	}
-	for _, dir := range litter {
-		if err := e.Root.Sweep(dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return do()
 }
 
 // litter lists the folders where a killed write may have left a temporary

@@ -108,6 +108,7 @@ var ErrChanged = errors.New("the node's record was changed by someone else")
 // documents is where the records are kept.
 type documents interface {
 	ReadDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error)
+	GlanceAtDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error)
 	ListDocuments(ctx context.Context, kind kube.DocumentKind, namespace, selector string) ([]kube.Document, error)
 	WriteDocument(ctx context.Context, doc kube.Document) (kube.Document, error)
 	DeleteDocument(ctx context.Context, doc kube.Document) error
@@ -129,7 +130,15 @@ func (s Members) documents() documents {
 
 // Get is the record of a node, or nil where there is none.
 func (s Members) Get(ctx context.Context, name string) (*Member, error) {
-	doc, err := s.documents().ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name)
+	return found(s.documents().ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name))
+}
+
+// Glance is Get of a record that may be a moment old, for who writes nothing.
+func (s Members) Glance(ctx context.Context, name string) (*Member, error) {
+	return found(s.documents().GlanceAtDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name))
+}
+
+func found(doc kube.Document, err error) (*Member, error) {
 	if kube.NotFound(err) {
 		return nil, nil
 	}

@@ -77,6 +77,10 @@ func (d fakes) ReadDocument(ctx context.Context, _ kube.DocumentKind, namespace,
 	return from(cm), nil
 }
 
+func (d fakes) GlanceAtDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error) {
+	return d.ReadDocument(ctx, kind, namespace, name)
+}
+
 func (d fakes) ListDocuments(ctx context.Context, _ kube.DocumentKind, namespace, selector string) ([]kube.Document, error) {
 	list, err := d.fake.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {

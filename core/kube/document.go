@@ -33,12 +33,22 @@ type Document struct {
 
 // ReadDocument reads a document; where it does not exist, NotFound is true for the error.
 func (c *Client) ReadDocument(ctx context.Context, kind DocumentKind, namespace, name string) (Document, error) {
+	return c.readDocument(ctx, kind, namespace, name, "")
+}
+
+// GlanceAtDocument is ReadDocument of what the API server remembers: it may be a moment old, and the datastore is not
+// asked.
+func (c *Client) GlanceAtDocument(ctx context.Context, kind DocumentKind, namespace, name string) (Document, error) {
+	return c.readDocument(ctx, kind, namespace, name, "0")
+}
+
+func (c *Client) readDocument(ctx context.Context, kind DocumentKind, namespace, name, since string) (Document, error) {
 	var obj runtime.Object
 	var err error
 	if kind == SecretDocument {
-		obj, err = c.typed.secrets(namespace).get(ctx, name)
+		obj, err = c.typed.secrets(namespace).getSince(ctx, name, since)
 	} else {
-		obj, err = c.typed.configMaps(namespace).get(ctx, name)
+		obj, err = c.typed.configMaps(namespace).getSince(ctx, name, since)
 	}
 	if err != nil {
 		return Document{}, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)

@@ -56,7 +56,7 @@ func (i *Issuer) SignFor(ctx context.Context, operationID string, requests []Req
 	}
 	batch := make([]*wish, len(requests))
 	for n, r := range requests {
-		csr, err := pki.ParseCSR(r.CSR)
+		csr, err := pki.ReadCSR(r.CSR)
 		if err != nil {
 			return nil, err
 		}

@@ -36,7 +36,7 @@ func CheckCertificate(certPEM []byte, e Expect) error {
 	if err != nil {
 		return err
 	}
-	csr, err := ParseCSR(e.CSR)
+	csr, err := ReadCSR(e.CSR)
 	if err != nil {
 		return err
 	}

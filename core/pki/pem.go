@@ -125,6 +125,18 @@ func ParseBundle(data []byte) ([]*x509.Certificate, error) {
 
 // ParseCSR reads exactly one certificate request, signed by its own key. What kind of key that is, CheckKey judges.
 func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
+	csr, err := ReadCSR(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("read certificate request: signature: %w", err)
+	}
+	return csr, nil
+}
+
+// ReadCSR is ParseCSR of a request whose signature was found good before.
+func ReadCSR(data []byte) (*x509.CertificateRequest, error) {
 	block, err := onePEM(data, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
@@ -132,9 +144,6 @@ func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
-	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("read certificate request: signature: %w", err)
 	}
 	return csr, nil
 }

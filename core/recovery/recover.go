@@ -155,10 +155,7 @@ func (n Node) Recover(ctx context.Context) error {
 func (n Node) remake(ctx context.Context, r *operation.Run, m made) error {
 	work := "var/recover"
 	fresh, aside := data+".new", data+".before-"+strconv.Itoa(r.Record.Number)
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	return n.finish(ctx, r, work, []step{
 		{"save the datastore as it is", func(ctx context.Context) error {
 			if _, err := n.Save(ctx, SaveOptions{Why: m.why}); err != nil {
 				n.detail(fmt.Sprintf("left out, the old data stay as they are: %v", err))
@@ -187,11 +184,23 @@ func (n Node) remake(ctx context.Context, r *operation.Run, m made) error {
 		}},
 		{"keep the old data aside", func(context.Context) error { return n.exchange(fresh, aside) }},
 		{"write the new identity", func(ctx context.Context) error { return n.reidentify(ctx, r) }},
-		{preparePods, n.PreparePods},
-		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{}) }},
-		{letIn, n.UnbarSelf},
-	}
-	for _, s := range steps {
+	}, operation.StartOptions{})
+}
+
+// step is one of an operation.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+// finish takes steps, starts the node on the data that they made, and removes
+// what it worked in.
+func (n Node) finish(ctx context.Context, r *operation.Run, work string, steps []step, o operation.StartOptions) error {
+	for _, s := range append(steps,
+		step{"prepare for the pods", n.PreparePods},
+		step{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, o) }},
+		step{"let this node in", n.UnbarSelf},
+	) {
 		if err := r.Step(ctx, s.name, s.do); err != nil {
 			return err
 		}

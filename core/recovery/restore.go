@@ -106,18 +106,12 @@ func (n Node) restoreData(ctx context.Context, r *operation.Run, o RestoreOption
 const (
 	readAll  = "read the snapshot"
 	takeOver = "take over who the node was"
-	letIn    = "let this node in"
-	// preparePods comes before the services.
-	preparePods = "prepare for the pods"
 )
 
 // restoreAll makes this node from a snapshot.
 func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions) error {
 	fresh := data + ".new"
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	return n.finish(ctx, r, unpacked, []step{
 		{readAll, func(ctx context.Context) error { return n.take(ctx, o) }},
 		{takeOver, func(ctx context.Context) error { return n.takeOver(ctx, o) }},
 		{"install the plugins", func(ctx context.Context) error { return n.takePlugins(ctx, r) }},
@@ -151,18 +145,7 @@ func (n Node) restoreAll(ctx context.Context, r *operation.Run, o RestoreOptions
 			n.Record.ClusterID = m.Cluster
 			return errors.Join(n.count(r.Record.ID), n.Root.SaveRecord(n.Record))
 		}},
-		{preparePods, n.PreparePods},
-		{"start the services", func(ctx context.Context) error { return n.StartServices(ctx, operation.StartOptions{NoBoot: o.NoBoot}) }},
-		{letIn, n.UnbarSelf},
-	}
-	for _, s := range steps {
-		if err := r.Step(ctx, s.name, s.do); err != nil {
-			return err
-		}
-	}
-	// An error ends this, and nobody else would forget them.
-	err := errors.Join(n.BecomeReady(ctx, r), r.Step(ctx, "forget the nodes that are lost", n.forgetLost))
-	return errors.Join(err, n.Root.RemoveAll(unpacked))
+	}, operation.StartOptions{NoBoot: o.NoBoot})
 }
 
 // take reads the whole snapshot, starts its datastore to see that it can be,

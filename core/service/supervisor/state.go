@@ -2,20 +2,14 @@ package supervisor
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
 )
 
-const (
-	stateSchema  = 1
-	maxStateSize = 8 << 20
-)
+const stateSchema = 1
 
 // record is what the supervisor remembers of one service.
 type record struct {
@@ -31,29 +25,10 @@ type stateFile struct {
 
 // loadState reads the state. A file that is not there is an empty state.
 func loadState(path string) ([]record, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open supervisor state: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxStateSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read supervisor state %s: %w", path, err)
-	}
-	records, err := parseState(b)
-	if err != nil {
-		return nil, fmt.Errorf("supervisor state %s: %w", path, err)
-	}
-	return records, nil
+	return service.ReadFile(path, "supervisor state", parseState)
 }
 
 func parseState(b []byte) ([]record, error) {
-	if len(b) > maxStateSize {
-		return nil, fmt.Errorf("is larger than %d bytes", maxStateSize)
-	}
 	var s stateFile
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("is not readable: %w", err)

@@ -2,9 +2,7 @@ package systemd
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -12,37 +10,16 @@ import (
 	"mk8s.io/mk/core/service"
 )
 
-const maxDefinitions = 8 << 20
-
 type definitionsFile struct {
 	Schema   int                  `json:"schema"`
 	Services []service.Definition `json:"services"`
 }
 
 func loadDefinitions(path string) ([]service.Definition, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open service definitions: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxDefinitions+1))
-	if err != nil {
-		return nil, fmt.Errorf("read service definitions %s: %w", path, err)
-	}
-	defs, err := parseDefinitions(b)
-	if err != nil {
-		return nil, fmt.Errorf("service definitions %s: %w", path, err)
-	}
-	return defs, nil
+	return service.ReadFile(path, "service definitions", parseDefinitions)
 }
 
 func parseDefinitions(b []byte) ([]service.Definition, error) {
-	if len(b) > maxDefinitions {
-		return nil, fmt.Errorf("are larger than %d bytes", maxDefinitions)
-	}
 	var file definitionsFile
 	if err := json.Unmarshal(b, &file); err != nil {
 		return nil, fmt.Errorf("are not readable: %w", err)
