@@ -70,6 +70,7 @@ func (s *apiServer) serve(ctx context.Context) error {
 	if errs := completedOptions.Validate(); len(errs) != 0 {
 		return errors.NewAggregate(errs)
 	}
+	awaitListener(ctx, s.opts.Etcd.StorageConfig.Transport.ServerList...)
 	config, err := app.NewConfig(completedOptions)
 	if err != nil {
 		return err

@@ -126,11 +126,12 @@ func (o serverOptions) components(asked context.Context, lists [][]string) ([]li
 		}
 		components = plane.components()
 	}
-	if err := checkNode(lists[argsKubelet], lists[argsProxy]); err != nil {
+	runtime, err := checkNode(asked, lists[argsKubelet], lists[argsProxy])
+	if err != nil {
 		return nil, err
 	}
 	return append(components,
-		lifecycle.Component{Name: "kubelet", Stage: stageClients, Run: kubelet(asked, lists[argsKubelet])},
+		lifecycle.Component{Name: "kubelet", Stage: stageClients, Run: kubelet(asked, lists[argsKubelet], runtime)},
 		lifecycle.Component{Name: "proxy", Stage: stageClients, Run: proxy(lists[argsProxy])},
 	), nil
 }

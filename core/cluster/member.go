@@ -107,8 +107,7 @@ var ErrChanged = errors.New("the node's record was changed by someone else")
 
 // documents is where the records are kept.
 type documents interface {
-	ReadDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error)
-	GlanceAtDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error)
+	ReadDocumentSince(ctx context.Context, kind kube.DocumentKind, namespace, name, since string) (kube.Document, error)
 	ListDocuments(ctx context.Context, kind kube.DocumentKind, namespace, selector string) ([]kube.Document, error)
 	WriteDocument(ctx context.Context, doc kube.Document) (kube.Document, error)
 	DeleteDocument(ctx context.Context, doc kube.Document) error
@@ -129,16 +128,13 @@ func (s Members) documents() documents {
 }
 
 // Get is the record of a node, or nil where there is none.
-func (s Members) Get(ctx context.Context, name string) (*Member, error) {
-	return found(s.documents().ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name))
-}
+func (s Members) Get(ctx context.Context, name string) (*Member, error) { return s.since(ctx, name, "") }
 
 // Glance is Get of a record that may be a moment old, for who writes nothing.
-func (s Members) Glance(ctx context.Context, name string) (*Member, error) {
-	return found(s.documents().GlanceAtDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name))
-}
+func (s Members) Glance(ctx context.Context, name string) (*Member, error) { return s.since(ctx, name, "0") }
 
-func found(doc kube.Document, err error) (*Member, error) {
+func (s Members) since(ctx context.Context, name, version string) (*Member, error) {
+	doc, err := s.documents().ReadDocumentSince(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name, version)
 	if kube.NotFound(err) {
 		return nil, nil
 	}

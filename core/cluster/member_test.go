@@ -69,16 +69,12 @@ func from(cm *corev1.ConfigMap) kube.Document {
 	return kube.Document{Kind: kube.PlainDocument, Namespace: cm.Namespace, Name: cm.Name, Labels: cm.Labels, Data: data, Version: cm.ResourceVersion}
 }
 
-func (d fakes) ReadDocument(ctx context.Context, _ kube.DocumentKind, namespace, name string) (kube.Document, error) {
+func (d fakes) ReadDocumentSince(ctx context.Context, _ kube.DocumentKind, namespace, name, _ string) (kube.Document, error) {
 	cm, err := d.fake.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return kube.Document{}, err
 	}
 	return from(cm), nil
-}
-
-func (d fakes) GlanceAtDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error) {
-	return d.ReadDocument(ctx, kind, namespace, name)
 }
 
 func (d fakes) ListDocuments(ctx context.Context, _ kube.DocumentKind, namespace, selector string) ([]kube.Document, error) {

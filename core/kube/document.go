@@ -33,16 +33,12 @@ type Document struct {
 
 // ReadDocument reads a document; where it does not exist, NotFound is true for the error.
 func (c *Client) ReadDocument(ctx context.Context, kind DocumentKind, namespace, name string) (Document, error) {
-	return c.readDocument(ctx, kind, namespace, name, "")
+	return c.ReadDocumentSince(ctx, kind, namespace, name, "")
 }
 
-// GlanceAtDocument is ReadDocument of what the API server remembers: it may be a moment old, and the datastore is not
-// asked.
-func (c *Client) GlanceAtDocument(ctx context.Context, kind DocumentKind, namespace, name string) (Document, error) {
-	return c.readDocument(ctx, kind, namespace, name, "0")
-}
-
-func (c *Client) readDocument(ctx context.Context, kind DocumentKind, namespace, name, since string) (Document, error) {
+// ReadDocumentSince is ReadDocument as of a resource version: of "0" the API server answers what it remembers, which may be
+// a moment old, and does not ask the datastore.
+func (c *Client) ReadDocumentSince(ctx context.Context, kind DocumentKind, namespace, name, since string) (Document, error) {
 	var obj runtime.Object
 	var err error
 	if kind == SecretDocument {

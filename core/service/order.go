@@ -1,9 +1,12 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Order returns the names of defs in the order of starting: what is in After
@@ -33,6 +36,41 @@ func Order(defs []Definition) ([]string, error) {
 		rest = slices.Delete(rest, i, i+1)
 	}
 	return order, nil
+}
+
+// InOrder starts services at once, each when those of defs that it comes after
+// are there, a patient one when they were begun, which start says. After an
+// error those on their way are left as they are, and no further one is begun.
+func InOrder(ctx context.Context, defs []Definition, start func(ctx context.Context, d Definition, begun func()) error) error {
+	begun, there := map[string]chan struct{}{}, map[string]chan struct{}{}
+	for _, d := range defs {
+		begun[d.Name], there[d.Name] = make(chan struct{}), make(chan struct{})
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, d := range defs {
+		group.Go(func() error {
+			first := there
+			if d.Patient {
+				first = begun
+			}
+			for _, before := range d.After {
+				if first[before] == nil {
+					continue
+				}
+				select {
+				case <-first[before]:
+				case <-ctx.Done():
+					return fmt.Errorf("start %s after %s: %w", d.Name, before, ctx.Err())
+				}
+			}
+			if err := start(ctx, d, func() { close(begun[d.Name]) }); err != nil {
+				return err
+			}
+			close(there[d.Name])
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // Select returns the definitions that names mean, in the order of starting;

@@ -150,7 +150,10 @@ type Definition struct {
 	// After names services that start before this one and stop after it. It
 	// is an order, not a demand: names without definition are ignored.
 	After []string `json:"after,omitempty"`
-	Ready Ready    `json:"ready,omitzero"`
+	// Patient says that the service itself waits until those are ready: it
+	// starts when they do.
+	Patient bool  `json:"patient,omitempty"`
+	Ready   Ready `json:"ready,omitzero"`
 
 	StopTimeout time.Duration  `json:"stopTimeout,omitempty"` // until SIGKILL; default DefaultStopTimeout
 	StopSignal  syscall.Signal `json:"stopSignal,omitempty"`  // default SIGTERM

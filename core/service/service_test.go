@@ -1,11 +1,13 @@
 package service_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +39,55 @@ func TestOrder(t *testing.T) {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
+	}
+}
+
+// What each waits for: one of what it comes after, there or only begun. And
+// after an error nothing that waits is begun.
+func TestInOrder(t *testing.T) {
+	t.Parallel()
+	store := service.Definition{Name: "store"}
+	for name, patient := range map[string]bool{"patient": true, "not": false} {
+		server := service.Definition{Name: "server", After: []string{"store", "unknown"}, Patient: patient}
+		agent := service.Definition{Name: "agent", After: []string{"server"}}
+		var mu sync.Mutex
+		var said []string
+		say := func(what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			said = append(said, what)
+		}
+		serverBegun := make(chan struct{})
+		err := service.InOrder(t.Context(), []service.Definition{agent, server, store}, func(_ context.Context, d service.Definition, begun func()) error {
+			say(d.Name + " begun")
+			switch {
+			case d.Name == "server":
+				close(serverBegun)
+			case d.Name == "store" && patient: // it becomes ready behind the other's begin
+				begun()
+				<-serverBegun
+				say("store there")
+				return nil
+			}
+			begun()
+			say(d.Name + " there")
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := func(what string) int { return slices.Index(said, what) }
+		if patient == (at("store there") < at("server begun")) || at("server there") > at("agent begun") {
+			t.Errorf("%s: %q", name, said)
+		}
+		said = nil
+		err = service.InOrder(t.Context(), []service.Definition{agent, server, store}, func(_ context.Context, d service.Definition, begun func()) error {
+			say(d.Name)
+			return errors.New("no")
+		})
+		if err == nil || err.Error() != "no" || len(said) != 1 {
+			t.Errorf("%s: after an error: %v, %q", name, err, said)
+		}
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"mk8s.io/mk/core/service"
 )
 
@@ -105,45 +103,19 @@ func (s *supervisor) remove(names []string) error {
 	return s.save()
 }
 
-// start starts services at once, each when those of them that it comes after
-// are there. After an error those on their way are left as they are, and no
-// further one is begun.
 func (s *supervisor) start(ctx context.Context, names []string) error {
 	defs, err := service.Select(s.definitions(), names)
 	if err != nil {
 		return err
 	}
-	there := map[string]chan struct{}{}
-	for _, d := range defs {
-		there[d.Name] = make(chan struct{})
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, d := range defs {
-		group.Go(func() error {
-			for _, before := range d.After {
-				if c := there[before]; c != nil {
-					select {
-					case <-c:
-					case <-ctx.Done():
-						return fmt.Errorf("start %s after %s: %w", d.Name, before, ctx.Err())
-					}
-				}
-			}
-			if err := s.startOne(ctx, d.Name); err != nil {
-				return err
-			}
-			close(there[d.Name])
-			return nil
-		})
-	}
-	return group.Wait()
+	return service.InOrder(ctx, defs, s.startOne)
 }
 
 // startOne starts a service and waits until it is there.
-func (s *supervisor) startOne(ctx context.Context, name string) error {
-	u := s.unit(name)
+func (s *supervisor) startOne(ctx context.Context, d service.Definition, begun func()) error {
+	u := s.unit(d.Name)
 	if u == nil {
-		return fmt.Errorf("%w: %q was removed meanwhile", service.ErrUnknown, name)
+		return fmt.Errorf("%w: %q was removed meanwhile", service.ErrUnknown, d.Name)
 	}
 	u.want(true)
 	if err := s.save(); err != nil {
@@ -152,6 +124,7 @@ func (s *supervisor) startOne(ctx context.Context, name string) error {
 	if err := u.start(ctx, s.life); err != nil {
 		return err
 	}
+	begun()
 	return u.awaitStarted(ctx)
 }
 

@@ -37,15 +37,12 @@ func (c *Controller) Start(ctx context.Context, names ...string) error {
 		return err
 	}
 	defer conn.Close()
-	for _, d := range defs {
-		if err := c.startOne(ctx, conn, d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return service.InOrder(ctx, defs, func(ctx context.Context, d service.Definition, begun func()) error {
+		return c.startOne(ctx, conn, d, begun)
+	})
 }
 
-func (c *Controller) startOne(ctx context.Context, conn *dbus.Conn, d service.Definition) error {
+func (c *Controller) startOne(ctx context.Context, conn *dbus.Conn, d service.Definition, begun func()) error {
 	from := logfile.Size(c.log(d.Name))
 	before := c.unitStatus(ctx, conn, d.Name)
 	if before.State != service.Running {
@@ -55,6 +52,7 @@ func (c *Controller) startOne(ctx context.Context, conn *dbus.Conn, d service.De
 			return fmt.Errorf("start %s: %w", d.Name, err)
 		}
 	}
+	begun()
 	for {
 		st := c.unitStatus(ctx, conn, d.Name)
 		failed := st.Restarts

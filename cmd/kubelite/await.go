@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// patience is how long a component waits for the program that it needs: they are started together, and what is asked
+// too early is asked again only after a pause, or never. Behind that the component's own error says what is missing.
+const patience = 30 * time.Second
+
+// awaitListener waits until somebody accepts connections at one of these addresses, https://HOST:PORT or unix://PATH.
+// It does not wait for others.
+func awaitListener(ctx context.Context, addresses ...string) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_ = wait.PollUntilContextCancel(ctx, 5*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		for _, text := range addresses {
+			network, address := "tcp", ""
+			switch u, err := url.Parse(text); {
+			case err == nil && u.Scheme == "unix":
+				network, address = "unix", u.Path
+			case err == nil && u.Port() != "":
+				address = u.Host
+			default:
+				return true, nil
+			}
+			if c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, address); err == nil {
+				_ = c.Close() // nothing was said
+				return true, nil
+			}
+		}
+		return len(addresses) == 0, nil
+	})
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestAwaitListener(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "s")
+	done := make(chan struct{})
+	go func() {
+		awaitListener(t.Context(), "https://127.0.0.1:1", "unix://"+socket)
+		close(done)
+	}()
+	select {
+	case <-done:
+		t.Fatal("nobody listens")
+	case <-time.After(50 * time.Millisecond):
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	<-done
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	awaitListener(ended, "unix://"+socket+".none")
+	for _, addresses := range [][]string{nil, {""}, {"127.0.0.1:2379"}, {"https://host"}, {"://"}, {"npipe:////./pipe/x"}} {
+		awaitListener(t.Context(), addresses...)
+	}
+}
