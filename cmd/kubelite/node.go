@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	genericserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/tools/clientcmd"
 	cliflag "k8s.io/component-base/cli/flag"
 	proxyapp "k8s.io/kubernetes/cmd/kube-proxy/app"
 	kubeletapp "k8s.io/kubernetes/cmd/kubelet/app"
@@ -19,12 +20,15 @@ import (
 // signalLag is far more than what may pass between two receivers of one signal.
 const signalLag = 200 * time.Millisecond
 
+// needs are what a node's components ask as soon as they run, as addresses for awaitListener; empty where that is not known.
+type needs struct{ runtime, server string }
+
 // checkNode tells whether the two commands will take these options, so that a misspelt one is told before anything runs
-// and not by stopping an API server that has just started. It answers where the kubelet will ask for containers.
-func checkNode(ctx context.Context, kubeletArgs, proxyArgs []string) (runtime string, err error) {
+// and not by stopping an API server that has just started. It answers what they will ask.
+func checkNode(ctx context.Context, kubeletArgs, proxyArgs []string) (needs, error) {
 	config, err := kubeletoptions.NewKubeletConfiguration()
 	if err != nil {
-		return "", fmt.Errorf("kubelet: make options: %w", err)
+		return needs{}, fmt.Errorf("kubelet: make options: %w", err)
 	}
 	own := kubeletoptions.NewKubeletFlags()
 	flags := pflag.NewFlagSet("kubelet", pflag.ContinueOnError)
@@ -35,41 +39,43 @@ func checkNode(ctx context.Context, kubeletArgs, proxyArgs []string) (runtime st
 	kubeletoptions.AddGlobalFlags(flags)
 	flags.SetOutput(io.Discard) // deprecated ones are named when the kubelet itself parses them
 	if err := flags.Parse(kubeletArgs); err != nil {
-		return "", fmt.Errorf("kubelet: parse options: %w", err)
+		return needs{}, fmt.Errorf("kubelet: parse options: %w", err)
 	}
 	proxy := proxyapp.NewProxyCommand()
 	proxy.SetGlobalNormalizationFunc(cliflag.WordSepNormalizeFunc)
 	proxy.SetOut(io.Discard)
 	proxy.SetErr(io.Discard)
 	if err := proxy.ParseFlags(proxyArgs); err != nil {
-		return "", fmt.Errorf("proxy: parse options: %w", err)
+		return needs{}, fmt.Errorf("proxy: parse options: %w", err)
 	}
-	if own.KubeletConfigFile == "" || flags.Changed("container-runtime-endpoint") {
-		return config.ContainerRuntimeEndpoint, nil
+	n := needs{runtime: config.ContainerRuntimeEndpoint}
+	// What is wrong with the files the kubelet says.
+	if own.KubeletConfigFile != "" && !flags.Changed("container-runtime-endpoint") {
+		if loader, err := configfiles.NewFsLoader(&utilfs.DefaultFs{}, own.KubeletConfigFile); err == nil {
+			if config, err := loader.Load(ctx); err == nil {
+				n.runtime = config.ContainerRuntimeEndpoint
+			}
+		}
 	}
-	return runtimeIn(ctx, own.KubeletConfigFile), nil
+	if client, err := clientcmd.BuildConfigFromFlags("", own.KubeConfig); err == nil && own.KubeConfig != "" {
+		n.server = client.Host
+	}
+	return n, nil
 }
 
-// runtimeIn is where the kubelet of a configuration file asks for containers. What is wrong with the file the kubelet says.
-func runtimeIn(ctx context.Context, file string) string {
-	loader, err := configfiles.NewFsLoader(&utilfs.DefaultFs{}, file)
-	if err != nil {
-		return ""
+// behind has a component run when what it asks first listens.
+func behind(address string, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		awaitListener(ctx, address)
+		return run(ctx)
 	}
-	config, err := loader.Load(ctx)
-	if err != nil {
-		return ""
-	}
-	return config.ContainerRuntimeEndpoint
 }
 
 // kubelet returns upstream's kubelet command with these options as a component. It is the one component that catches
 // the process's signals itself, so it is asked to stop only where no signal has come: a second one would end the process
-// at once. asked is the context that ends with the signal. It does not start before its container runtime listens, which
-// it asks once.
-func kubelet(asked context.Context, args []string, runtime string) func(context.Context) error {
+// at once. asked is the context that ends with the signal.
+func kubelet(asked context.Context, args []string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		awaitListener(ctx, runtime)
 		cmd := kubeletapp.NewKubeletCommand(context.WithoutCancel(ctx))
 		cmd.SetArgs(args)
 		cmd.SilenceErrors = true

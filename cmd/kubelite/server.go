@@ -126,12 +126,18 @@ func (o serverOptions) components(asked context.Context, lists [][]string) ([]li
 		}
 		components = plane.components()
 	}
-	runtime, err := checkNode(asked, lists[argsKubelet], lists[argsProxy])
+	first, err := checkNode(asked, lists[argsKubelet], lists[argsProxy])
 	if err != nil {
 		return nil, err
 	}
+	// The container runtime is asked once. On a control-plane node the API server is this process's own, and takes longer
+	// than the kubelet has to do without it; on a worker another program leads to it, which listens at once.
+	runKubelet, runProxy := behind(first.runtime, kubelet(asked, lists[argsKubelet])), proxy(lists[argsProxy])
+	if !o.controlPlane {
+		runKubelet, runProxy = behind(first.server, runKubelet), behind(first.server, runProxy)
+	}
 	return append(components,
-		lifecycle.Component{Name: "kubelet", Stage: stageClients, Run: kubelet(asked, lists[argsKubelet], runtime)},
-		lifecycle.Component{Name: "proxy", Stage: stageClients, Run: proxy(lists[argsProxy])},
+		lifecycle.Component{Name: "kubelet", Stage: stageClients, Run: runKubelet},
+		lifecycle.Component{Name: "proxy", Stage: stageClients, Run: runProxy},
 	), nil
 }

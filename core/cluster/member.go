@@ -128,12 +128,13 @@ func (s Members) documents() documents {
 }
 
 // Get is the record of a node, or nil where there is none.
-func (s Members) Get(ctx context.Context, name string) (*Member, error) { return s.since(ctx, name, "") }
+func (s Members) Get(ctx context.Context, name string) (*Member, error) {
+	return s.GetSince(ctx, name, "")
+}
 
-// Glance is Get of a record that may be a moment old, for who writes nothing.
-func (s Members) Glance(ctx context.Context, name string) (*Member, error) { return s.since(ctx, name, "0") }
-
-func (s Members) since(ctx context.Context, name, version string) (*Member, error) {
+// GetSince is Get as of a resource version: "0" is what the API server has in
+// its memory, for who writes nothing.
+func (s Members) GetSince(ctx context.Context, name, version string) (*Member, error) {
 	doc, err := s.documents().ReadDocumentSince(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name, version)
 	if kube.NotFound(err) {
 		return nil, nil

@@ -137,10 +137,7 @@ func reading(node string) string { return readers + ":" + node }
 // Grant lets a node's agent read what the cluster wants, and report. The name
 // must be one that a node may have.
 func (s Reports) Grant(ctx context.Context, node string) error {
-	if err := s.Client.GrantRole(ctx, kube.SystemNamespace, readers, reading(node), Identity(node)); err != nil {
-		return err
-	}
-	return s.Client.GrantDocument(ctx, reportOf(node), Identity(node))
+	return s.Client.GrantDocument(ctx, reportOf(node), Identity(node), readers, reading(node))
 }
 
 // GrantRefs are the objects that Grant makes.

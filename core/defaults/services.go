@@ -59,7 +59,7 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 			d.Description, d.Path = "Kubernetes of mk", n.Programs.Bin("kubelite")
 			d.Argv, err = n.argv("kubelite", Kubelite)
 			d.After = []string{Containerd, Etcd, Proxy}
-			d.Patient = n.Record.Role == node.ControlPlane // a worker's asks the API servers through its proxy at once
+			d.Patient = true
 			d.Delegate, d.OOMScoreAdjust = true, -999
 		case Flanneld:
 			d.Description, d.Path = "pod network of mk", n.Programs.Bin("flanneld")

@@ -85,9 +85,10 @@ type join struct {
 	o      JoinOptions
 	client *peer.Client
 	begun  *peer.Begun
-	over   bool         // it was taken back before this node could say so
-	free   bool         // no node holds a token for this node's key
-	silent atomic.Int64 // since when the server is, for the strategy; nanoseconds
+	over   bool           // it was taken back before this node could say so
+	free   bool           // no node holds a token for this node's key
+	silent atomic.Int64   // since when the server is, for the strategy; nanoseconds
+	early  errgroup.Group // starts what needs no certificate
 }
 
 // Join makes this node part of the cluster that invited it. A join that was
@@ -200,7 +201,7 @@ func JoinSteps(worker bool) []string {
 }
 
 func (j *join) start(ctx context.Context) error {
-	return j.n.StartServices(ctx, operation.StartOptions{NoBoot: j.o.NoBoot})
+	return errors.Join(j.n.StartServices(ctx, operation.StartOptions{NoBoot: j.o.NoBoot}), j.early.Wait())
 }
 
 func (j *join) run(ctx context.Context) error {
@@ -208,6 +209,7 @@ func (j *join) run(ctx context.Context) error {
 		return err
 	}
 	defer j.client.Close()
+	defer j.early.Wait() //nolint:errcheck // start tells it
 	if j.undoing() {
 		return errUndoing
 	}
@@ -382,7 +384,7 @@ func (j *join) member(ctx context.Context) error {
 
 // worker writes a worker's files. What starts services needs none of them, and
 // containerd and the way to the API servers need no certificate: each starts
-// beside what comes next.
+// beside what comes next, kubelite too, which waits for both itself.
 func (j *join) worker(ctx context.Context) error {
 	files, err := j.workerFiles(ctx)
 	if err != nil {
@@ -403,11 +405,9 @@ func (j *join) worker(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	group, within = errgroup.WithContext(ctx)
 	// To the end, whatever becomes of the certificates: what runs can be stopped.
-	group.Go(func() error { return j.n.StartFirst(ctx, defaults.Containerd, defaults.Proxy) })
-	group.Go(func() error { return j.r.Apply(within, changeset.ChangeSet{Operations: certified}) })
-	return group.Wait()
+	j.early.Go(func() error { return j.n.StartFirst(ctx, defaults.Containerd, defaults.Proxy) })
+	return j.r.Apply(ctx, changeset.ChangeSet{Operations: certified})
 }
 
 // askMember asks the strategy to make this node a member of the datastore.

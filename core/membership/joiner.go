@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/kube"
 	"mk8s.io/mk/core/node"
@@ -154,7 +156,7 @@ func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller,
 	if !slices.ContainsFunc(s.Requests, func(r peer.SignEntry) bool { return r.Profile == pki.NodeAgent }) {
 		// Nothing is to be noted. What a join that was taken back a moment ago
 		// gets certified is refused by its name, as all that it got before.
-		m, err := store.Glance(ctx, s.Node)
+		m, err := store.GetSince(ctx, s.Node, "0")
 		if err != nil || settled(m, who, s.Operation, n.Now()) {
 			return m, err
 		}
@@ -221,20 +223,23 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 	if m.State != cluster.Joining || m.Certified && !m.Barred {
 		return nil
 	}
-	barred, err := n.Barred(ctx, store, m.Name)
-	if err != nil {
+	var barred bool
+	group, within := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		barred, err = n.Barred(within, store, m.Name)
 		return err
-	}
-	// Off the list already, by who was killed in between, it is not noted so yet.
-	m.Barred = m.Barred || barred
+	})
 	// Its agent reads what the cluster wants as soon as it runs. Rights that
 	// nobody has a certificate for are nothing; a certificate without them would
 	// stay so, since this is done once.
 	if m.Guest == nil && !m.Certified {
-		if err := (cluster.Reports{Client: store.Client}).Grant(ctx, m.Name); err != nil {
-			return err
-		}
+		group.Go(func() error { return cluster.Reports{Client: store.Client}.Grant(within, m.Name) })
 	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	// Off the list already, by who was killed in between, it is not noted so yet.
+	m.Barred = m.Barred || barred
 	m.Certified = true
 	if err := store.Put(ctx, m); err != nil {
 		return err

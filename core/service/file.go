@@ -1,10 +1,14 @@
 package service
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+
+	"mk8s.io/mk/core/node"
 )
 
 const maxFile = 8 << 20
@@ -32,4 +36,19 @@ func ReadFile[T any](path, what string, parse func([]byte) ([]T, error)) ([]T, e
 		return nil, fmt.Errorf("%s %s: %w", what, path, err)
 	}
 	return out, nil
+}
+
+// WriteFile keeps that, whole or not at all.
+func WriteFile(path, what string, v any) error {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = node.WriteFile(path, append(b, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1})
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", what, err)
+	}
+	return nil
 }

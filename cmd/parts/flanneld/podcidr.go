@@ -3,16 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 )
 
 const (
-	podCIDRPoll    = time.Second
+	podCIDRPoll    = time.Second // at the most; a node that has just joined has its network within one
 	podCIDRRequest = 10 * time.Second
 	// A line a minute is enough for whoever reads the log of a node that waits.
 	podCIDRRemind = time.Minute
@@ -41,8 +43,7 @@ func waitForPodCIDR(ctx context.Context, o options) error {
 
 // pollPodCIDR asks until the answer is not empty.
 func pollPodCIDR(ctx context.Context, ask func(context.Context) (string, error)) error {
-	tick := time.NewTicker(podCIDRPoll)
-	defer tick.Stop()
+	pause := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 1.5, Steps: math.MaxInt, Cap: podCIDRPoll}
 	var said time.Time
 	for {
 		cidr, err := ask(ctx)
@@ -56,7 +57,7 @@ func pollPodCIDR(ctx context.Context, ask func(context.Context) (string, error))
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for this node's pod network: %w", ctx.Err())
-		case <-tick.C:
+		case <-time.After(pause.Step()):
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
 	"mk8s.io/mk/core/service/process"
 )
@@ -48,12 +47,5 @@ func parseState(b []byte) ([]record, error) {
 
 // saveState writes the state whole or not at all.
 func saveState(path string, records []record) error {
-	b, err := json.MarshalIndent(stateFile{Schema: stateSchema, Services: records}, "", " ")
-	if err != nil {
-		return fmt.Errorf("write supervisor state: %w", err)
-	}
-	if err := node.WriteFile(path, append(b, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {
-		return fmt.Errorf("write supervisor state: %w", err)
-	}
-	return nil
+	return service.WriteFile(path, "supervisor state", stateFile{Schema: stateSchema, Services: records})
 }

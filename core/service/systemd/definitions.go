@@ -3,10 +3,7 @@ package systemd
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 
-	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/service"
 )
 
@@ -31,15 +28,5 @@ func parseDefinitions(b []byte) ([]service.Definition, error) {
 }
 
 func saveDefinitions(path string, defs []service.Definition) error {
-	b, err := json.MarshalIndent(definitionsFile{Schema: 1, Services: defs}, "", " ")
-	if err != nil {
-		return fmt.Errorf("write service definitions: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write service definitions: %w", err)
-	}
-	if err := node.WriteFile(path, append(b, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1}); err != nil {
-		return fmt.Errorf("write service definitions: %w", err)
-	}
-	return nil
+	return service.WriteFile(path, "service definitions", definitionsFile{Schema: 1, Services: defs})
 }
