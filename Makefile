@@ -127,7 +127,7 @@ test-systemd: dist ## the service tests, and a node, under a real systemd (root)
 
 test-api: kubelite ## the tests of core/kube and core/datastore against a real API server and a real etcd, and of the work on a datastore's files (root)
 	MK_OUT=$(OUT) go test -tags realapi -count=1 -timeout 10m ./core/kube ./core/datastore
-	go -C cmd/kubelite test -count=1 -timeout 5m ./offline ./drain ./multicall ./lifecycle ./removed
+	go -C cmd/kubelite test -count=1 -timeout 5m ./await ./offline ./drain ./multicall ./lifecycle ./removed
 
 
 BENCH = go build -buildvcs=false -o $(OUT)/testbin/bench ./tests/bench && $(OUT)/testbin/bench

@@ -18,6 +18,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
+	"mk8s.io/mk/cmd/kubelite/await"
 	"mk8s.io/mk/cmd/kubelite/removed"
 )
 
@@ -70,7 +71,7 @@ func (s *apiServer) serve(ctx context.Context) error {
 	if errs := completedOptions.Validate(); len(errs) != 0 {
 		return errors.NewAggregate(errs)
 	}
-	awaitListener(ctx, s.opts.Etcd.StorageConfig.Transport.ServerList...)
+	await.Listener(ctx, s.opts.Etcd.StorageConfig.Transport.ServerList...)
 	config, err := app.NewConfig(completedOptions)
 	if err != nil {
 		return err

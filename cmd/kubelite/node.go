@@ -15,12 +15,14 @@ import (
 	kubeletoptions "k8s.io/kubernetes/cmd/kubelet/app/options"
 	"k8s.io/kubernetes/pkg/kubelet/kubeletconfig/configfiles"
 	utilfs "k8s.io/kubernetes/pkg/util/filesystem"
+
+	"mk8s.io/mk/cmd/kubelite/await"
 )
 
 // signalLag is far more than what may pass between two receivers of one signal.
 const signalLag = 200 * time.Millisecond
 
-// needs are what a node's components ask as soon as they run, as addresses for awaitListener; empty where that is not known.
+// needs are what a node's components ask as soon as they run, as addresses for await.Listener; empty where that is not known.
 type needs struct{ runtime, server string }
 
 // checkNode tells whether the two commands will take these options, so that a misspelt one is told before anything runs
@@ -66,7 +68,7 @@ func checkNode(ctx context.Context, kubeletArgs, proxyArgs []string) (needs, err
 // behind has a component run when what it asks first listens.
 func behind(address string, run func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		awaitListener(ctx, address)
+		await.Listener(ctx, address)
 		return run(ctx)
 	}
 }

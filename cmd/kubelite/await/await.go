@@ -1,4 +1,5 @@
-package main
+// Package await waits for programs that are started beside kubelite.
+package await
 
 import (
 	"context"
@@ -13,9 +14,9 @@ import (
 // too early is asked again only after a pause, or never. Behind that the component's own error says what is missing.
 const patience = 30 * time.Second
 
-// awaitListener waits until somebody accepts connections at one of these addresses, https://HOST:PORT or unix://PATH.
-// It does not wait for others.
-func awaitListener(ctx context.Context, addresses ...string) {
+// Listener waits until somebody accepts connections at one of these addresses, https://HOST:PORT or unix://PATH. It does
+// not wait for others.
+func Listener(ctx context.Context, addresses ...string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_ = wait.PollUntilContextCancel(ctx, 5*time.Millisecond, true, func(ctx context.Context) (bool, error) {

@@ -1,4 +1,4 @@
-package main
+package await
 
 import (
 	"context"
@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-func TestAwaitListener(t *testing.T) {
+func TestListener(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "s")
 	done := make(chan struct{})
 	go func() {
-		awaitListener(t.Context(), "https://127.0.0.1:1", "unix://"+socket)
+		Listener(t.Context(), "https://127.0.0.1:1", "unix://"+socket)
 		close(done)
 	}()
 	select {
@@ -30,8 +30,8 @@ func TestAwaitListener(t *testing.T) {
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	awaitListener(ended, "unix://"+socket+".none")
+	Listener(ended, "unix://"+socket+".none")
 	for _, addresses := range [][]string{nil, {""}, {"127.0.0.1:2379"}, {"https://host"}, {"://"}, {"npipe:////./pipe/x"}} {
-		awaitListener(t.Context(), addresses...)
+		Listener(t.Context(), addresses...)
 	}
 }
