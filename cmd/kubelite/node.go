@@ -15,14 +15,12 @@ import (
 	kubeletoptions "k8s.io/kubernetes/cmd/kubelet/app/options"
 	"k8s.io/kubernetes/pkg/kubelet/kubeletconfig/configfiles"
 	utilfs "k8s.io/kubernetes/pkg/util/filesystem"
-
-	"mk8s.io/mk/cmd/kubelite/await"
 )
 
 // signalLag is far more than what may pass between two receivers of one signal.
 const signalLag = 200 * time.Millisecond
 
-// needs are what a node's components ask as soon as they run, as addresses for await.Listener; empty where that is not known.
+// needs are what a node's components ask as soon as they run, as addresses for await; empty where that is not known.
 type needs struct{ runtime, server string }
 
 // checkNode tells whether the two commands will take these options, so that a misspelt one is told before anything runs
@@ -52,25 +50,22 @@ func checkNode(ctx context.Context, kubeletArgs, proxyArgs []string) (needs, err
 	}
 	n := needs{runtime: config.ContainerRuntimeEndpoint}
 	// What is wrong with the files the kubelet says.
-	if own.KubeletConfigFile != "" && !flags.Changed("container-runtime-endpoint") {
+	switch {
+	case own.KubeletDropinConfigDirectory != "":
+		n.runtime = "" // any of its files may say
+	case own.KubeletConfigFile != "" && !flags.Changed("container-runtime-endpoint"):
 		if loader, err := configfiles.NewFsLoader(&utilfs.DefaultFs{}, own.KubeletConfigFile); err == nil {
 			if config, err := loader.Load(ctx); err == nil {
 				n.runtime = config.ContainerRuntimeEndpoint
 			}
 		}
 	}
-	if client, err := clientcmd.BuildConfigFromFlags("", own.KubeConfig); err == nil && own.KubeConfig != "" {
-		n.server = client.Host
+	if own.KubeConfig != "" {
+		if client, err := clientcmd.BuildConfigFromFlags("", own.KubeConfig); err == nil {
+			n.server = client.Host
+		}
 	}
 	return n, nil
-}
-
-// behind has a component run when what it asks first listens.
-func behind(address string, run func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		await.Listener(ctx, address)
-		return run(ctx)
-	}
 }
 
 // kubelet returns upstream's kubelet command with these options as a component. It is the one component that catches

@@ -14,6 +14,7 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
 
+	"mk8s.io/mk/cmd/kubelite/await"
 	"mk8s.io/mk/cmd/kubelite/lifecycle"
 	"mk8s.io/mk/cmd/kubelite/oneprocess"
 )
@@ -132,9 +133,9 @@ func (o serverOptions) components(asked context.Context, lists [][]string) ([]li
 	}
 	// The container runtime is asked once. On a control-plane node the API server is this process's own, and takes longer
 	// than the kubelet has to do without it; on a worker another program leads to it, which listens at once.
-	runKubelet, runProxy := behind(first.runtime, kubelet(asked, lists[argsKubelet])), proxy(lists[argsProxy])
+	runKubelet, runProxy := await.Before(first.runtime, kubelet(asked, lists[argsKubelet])), proxy(lists[argsProxy])
 	if !o.controlPlane {
-		runKubelet, runProxy = behind(first.server, runKubelet), behind(first.server, runProxy)
+		runKubelet, runProxy = await.Before(first.server, runKubelet), await.Before(first.server, runProxy)
 	}
 	return append(components,
 		lifecycle.Component{Name: "kubelet", Stage: stageClients, Run: runKubelet},

@@ -107,7 +107,7 @@ var ErrChanged = errors.New("the node's record was changed by someone else")
 
 // documents is where the records are kept.
 type documents interface {
-	ReadDocumentSince(ctx context.Context, kind kube.DocumentKind, namespace, name, since string) (kube.Document, error)
+	ReadDocument(ctx context.Context, kind kube.DocumentKind, namespace, name string) (kube.Document, error)
 	ListDocuments(ctx context.Context, kind kube.DocumentKind, namespace, selector string) ([]kube.Document, error)
 	WriteDocument(ctx context.Context, doc kube.Document) (kube.Document, error)
 	DeleteDocument(ctx context.Context, doc kube.Document) error
@@ -129,13 +129,7 @@ func (s Members) documents() documents {
 
 // Get is the record of a node, or nil where there is none.
 func (s Members) Get(ctx context.Context, name string) (*Member, error) {
-	return s.GetSince(ctx, name, "")
-}
-
-// GetSince is Get as of a resource version: "0" is what the API server has in
-// its memory, for who writes nothing.
-func (s Members) GetSince(ctx context.Context, name, version string) (*Member, error) {
-	doc, err := s.documents().ReadDocumentSince(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name, version)
+	doc, err := s.documents().ReadDocument(ctx, kube.PlainDocument, kube.SystemNamespace, prefix+name)
 	if kube.NotFound(err) {
 		return nil, nil
 	}

@@ -69,7 +69,7 @@ func from(cm *corev1.ConfigMap) kube.Document {
 	return kube.Document{Kind: kube.PlainDocument, Namespace: cm.Namespace, Name: cm.Name, Labels: cm.Labels, Data: data, Version: cm.ResourceVersion}
 }
 
-func (d fakes) ReadDocumentSince(ctx context.Context, _ kube.DocumentKind, namespace, name, _ string) (kube.Document, error) {
+func (d fakes) ReadDocument(ctx context.Context, _ kube.DocumentKind, namespace, name string) (kube.Document, error) {
 	cm, err := d.fake.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return kube.Document{}, err

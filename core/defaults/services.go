@@ -65,7 +65,7 @@ func (n Node) Definitions(mk string) ([]service.Definition, error) {
 			d.Description, d.Path = "pod network of mk", n.Programs.Bin("flanneld")
 			d.Argv, err = n.argv("flanneld", Flanneld)
 			d.Env = append(d.Env[:len(d.Env):len(d.Env)], "NODE_NAME="+n.Record.Name)
-			d.After = []string{Kubelite}
+			d.After, d.Patient = []string{Kubelite}, true // it asks for the node until it is there
 		case Proxy:
 			// A process of its own: it outlives the agent.
 			d.Description, d.Path = "way of mk to the API servers", mk

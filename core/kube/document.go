@@ -33,18 +33,12 @@ type Document struct {
 
 // ReadDocument reads a document; where it does not exist, NotFound is true for the error.
 func (c *Client) ReadDocument(ctx context.Context, kind DocumentKind, namespace, name string) (Document, error) {
-	return c.ReadDocumentSince(ctx, kind, namespace, name, "")
-}
-
-// ReadDocumentSince is ReadDocument as of a resource version: of "0" the API server answers what it remembers, which may be
-// a moment old, and does not ask the datastore.
-func (c *Client) ReadDocumentSince(ctx context.Context, kind DocumentKind, namespace, name, since string) (Document, error) {
 	var obj runtime.Object
 	var err error
 	if kind == SecretDocument {
-		obj, err = c.typed.secrets(namespace).getSince(ctx, name, since)
+		obj, err = c.typed.secrets(namespace).get(ctx, name)
 	} else {
-		obj, err = c.typed.configMaps(namespace).getSince(ctx, name, since)
+		obj, err = c.typed.configMaps(namespace).get(ctx, name)
 	}
 	if err != nil {
 		return Document{}, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)

@@ -137,12 +137,7 @@ func (k kind[T, L]) into(ctx context.Context, r *rest.Request) (T, error) {
 }
 
 func (k kind[T, L]) get(ctx context.Context, name string) (T, error) {
-	return k.getSince(ctx, name, "")
-}
-
-// getSince reads an object as of a resource version: "0" is any that the API server has in memory, "" the newest.
-func (k kind[T, L]) getSince(ctx context.Context, name, since string) (T, error) {
-	return k.into(ctx, k.ask(k.client.Get(), &metav1.GetOptions{ResourceVersion: since}).Name(name))
+	return k.into(ctx, k.ask(k.client.Get(), &metav1.GetOptions{}).Name(name))
 }
 
 func (k kind[T, L]) all(ctx context.Context, o metav1.ListOptions) (L, error) {

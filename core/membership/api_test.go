@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,16 +31,6 @@ type objects struct {
 	mu      sync.Mutex
 	kept    map[string]*unstructured.Unstructured
 	version int
-	// memory, where it is not nil, is answered to who takes what is a moment old.
-	memory map[string]*unstructured.Unstructured
-}
-
-// remember has the API server's memory stay as it is now, without a path.
-func (o *objects) remember(without string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.memory = maps.Clone(o.kept)
-	delete(o.memory, without)
 }
 
 func (o *objects) put(at string) {
@@ -74,9 +63,6 @@ func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		target = path.Join(target, in.GetName())
 	}
 	old := o.kept[target]
-	if r.Method == http.MethodGet && r.URL.Query().Get("resourceVersion") == "0" && o.memory != nil {
-		old = o.memory[target]
-	}
 	switch {
 	case r.Method == http.MethodGet && strings.HasSuffix(target, "s") && old == nil && path.Base(path.Dir(target)) == "mk-system":
 		o.list(w, target, r.URL.Query().Get("labelSelector"))

@@ -201,7 +201,7 @@ func JoinSteps(worker bool) []string {
 }
 
 func (j *join) start(ctx context.Context) error {
-	return errors.Join(j.n.StartServices(ctx, operation.StartOptions{NoBoot: j.o.NoBoot}), j.early.Wait())
+	return j.n.StartServices(ctx, operation.StartOptions{NoBoot: j.o.NoBoot})
 }
 
 func (j *join) run(ctx context.Context) error {
@@ -209,7 +209,7 @@ func (j *join) run(ctx context.Context) error {
 		return err
 	}
 	defer j.client.Close()
-	defer j.early.Wait() //nolint:errcheck // start tells it
+	defer j.early.Wait() //nolint:errcheck // what start does again, and tells
 	if j.undoing() {
 		return errUndoing
 	}

@@ -153,25 +153,11 @@ func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller,
 	if s.Operation == "" || pki.CheckNodeName(s.Node) != nil {
 		return n.callerRecord(ctx, store, who, s.Operation)
 	}
-	if !slices.ContainsFunc(s.Requests, func(r peer.SignEntry) bool { return r.Profile == pki.NodeAgent }) {
-		// Nothing is to be noted. What a join that was taken back a moment ago
-		// gets certified is refused by its name, as all that it got before.
-		m, err := store.GetSince(ctx, s.Node, "0")
-		if err != nil || settled(m, who, s.Operation, n.Now()) {
-			return m, err
-		}
-	}
 	m, err := store.Get(ctx, s.Node)
 	if err != nil {
 		return nil, err
 	}
 	return n.joinerAmong(ctx, store, slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil }), who, s.Operation)
-}
-
-// settled reports whether a caller's join may go on without its record being
-// written.
-func settled(m *cluster.Member, who Caller, operation string, now time.Time) bool {
-	return m != nil && joining([]*cluster.Member{m}, who, operation) != nil && m.Certified && !m.Barred && m.Until.Sub(now) >= joinLease/2
 }
 
 // certify has keys of a node certified, and notes that of its agent; noted may

@@ -7,7 +7,6 @@ import (
 
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/peer"
-	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -56,59 +55,5 @@ func TestWhoseCertificatesAJoinerAsksFor(t *testing.T) {
 		if err != nil || m.Name != c.want {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
-	}
-}
-
-// What is a moment old is enough for a certificate of which nothing is noted;
-// where the record must be written, or says too little, the newest is read.
-func TestWhatIsSignedByARecordAMomentOld(t *testing.T) {
-	t.Parallel()
-	who := Caller{Key: "k1"}
-	joining := cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k1", Server: "n1", Until: at.Add(time.Hour), Certified: true}
-	for name, c := range map[string]struct {
-		change  func(*cluster.Member) // of what is remembered
-		profile string
-		taken   bool // although the record is gone
-	}{
-		"a kubelet's":                      {profile: pki.Kubelet, taken: true},
-		"its agent's, which is noted":      {profile: pki.NodeAgent},
-		"the first":                        {func(m *cluster.Member) { m.Certified = false }, pki.Kubelet, false},
-		"of a name that is to be let in":   {func(m *cluster.Member) { m.Barred = true }, pki.Kubelet, false},
-		"of a join that is to be extended": {func(m *cluster.Member) { m.Until = at.Add(joinLease/2 - 1) }, pki.Kubelet, false},
-		"of a member":                      {func(m *cluster.Member) { m.State = cluster.Joined }, pki.Kubelet, false},
-		"with another key":                 {func(m *cluster.Member) { m.Key = "k2" }, pki.Kubelet, false},
-	} {
-		n, api := serving(t)
-		store, err := n.Store()
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := joining
-		if c.change != nil {
-			c.change(&m)
-		}
-		if err := store.Put(t.Context(), &m); err != nil {
-			t.Fatal(err)
-		}
-		api.remember("")
-		if err := store.Delete(t.Context(), &m); err != nil {
-			t.Fatal(err)
-		}
-		got, err := n.signRecord(t.Context(), store, who, peer.Sign{Operation: "o1", Node: "w1", Requests: []peer.SignEntry{{Profile: c.profile}}})
-		if c.taken != (err == nil && got != nil) || err != nil && !errors.Is(err, JoinEnded) {
-			t.Errorf("%s: %+v, %v", name, got, err)
-		}
-	}
-	n, api := serving(t)
-	store, err := n.Store()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Put(t.Context(), &joining); err != nil {
-		t.Fatal(err)
-	}
-	api.remember("/api/v1/namespaces/mk-system/configmaps/node.w1")
-	if got, err := n.signRecord(t.Context(), store, who, peer.Sign{Operation: "o1", Node: "w1", Requests: []peer.SignEntry{{Profile: pki.Kubelet}}}); err != nil || got.Name != "w1" {
-		t.Errorf("not remembered yet: %+v, %v", got, err)
 	}
 }

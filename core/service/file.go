@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"mk8s.io/mk/core/node"
 )
@@ -41,9 +40,6 @@ func ReadFile[T any](path, what string, parse func([]byte) ([]T, error)) ([]T, e
 // WriteFile keeps that, whole or not at all.
 func WriteFile(path, what string, v any) error {
 	b, err := json.MarshalIndent(v, "", " ")
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
-	}
 	if err == nil {
 		err = node.WriteFile(path, append(b, '\n'), node.Perm{Mode: 0o600, UID: -1, GID: -1})
 	}

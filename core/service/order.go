@@ -46,6 +46,7 @@ func InOrder(ctx context.Context, defs []Definition, start func(ctx context.Cont
 	for _, d := range defs {
 		begun[d.Name], there[d.Name] = make(chan struct{}), make(chan struct{})
 	}
+	waited := make(chan error, len(defs)) // in vain; whoever they waited for says why
 	group, ctx := errgroup.WithContext(ctx)
 	for _, d := range defs {
 		group.Go(func() error {
@@ -60,7 +61,8 @@ func InOrder(ctx context.Context, defs []Definition, start func(ctx context.Cont
 				select {
 				case <-first[before]:
 				case <-ctx.Done():
-					return fmt.Errorf("start %s after %s: %w", d.Name, before, ctx.Err())
+					waited <- fmt.Errorf("start %s after %s: %w", d.Name, before, ctx.Err())
+					return nil
 				}
 			}
 			if err := start(ctx, d, func() { close(begun[d.Name]) }); err != nil {
@@ -70,7 +72,10 @@ func InOrder(ctx context.Context, defs []Definition, start func(ctx context.Cont
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil || len(waited) == 0 {
+		return err
+	}
+	return <-waited
 }
 
 // Select returns the definitions that names mean, in the order of starting;

@@ -39,7 +39,7 @@ type Controller interface {
 	// Start starts services in the order of After and waits until each is
 	// ready. Without names it means all. A service that runs is left alone.
 	// On error the service that failed stays wanted and is tried again in the
-	// background, later ones were not started.
+	// background; later ones were not started, but for patient ones.
 	Start(ctx context.Context, names ...string) error
 
 	// Stop stops services in the reverse order and waits for their ends.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mk8s.io/mk/core/service"
@@ -89,6 +90,28 @@ func TestInOrder(t *testing.T) {
 			t.Errorf("%s: after an error: %v, %q", name, err, said)
 		}
 	}
+}
+
+// At the end of its time whoever is waited for says why, and not whoever waits.
+func TestInOrderNamesWhatIsNotReady(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defs := []service.Definition{{Name: "agent", After: []string{"store"}}, {Name: "store"}}
+		start := func(err error) error {
+			return service.InOrder(ctx, defs, func(context.Context, service.Definition, func()) error {
+				cancel()
+				synctest.Wait() // the agent does not wait any more
+				return err
+			})
+		}
+		if err := start(errors.New("store is not ready")); err == nil || err.Error() != "store is not ready" {
+			t.Errorf("got %v", err)
+		}
+		if err := start(nil); !errors.Is(err, context.Canceled) && err != nil {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestSelect(t *testing.T) {

@@ -1,7 +1,9 @@
 # Makes the keys, certificates and kubeconfigs of a node with openssl, sed and
-# the like: as many programs as MicroK8s' scripts start for the same (its
-# produce_certs 59, its create_user_certs_and_configs 160, and init_cluster).
-# Prints how many it started. $1 is a folder to work in.
+# the like, as many as mk makes: with as many programs as MicroK8s' scripts
+# start (its produce_certs 59, its create_user_certs_and_configs 160, and
+# init_cluster), and with keys as they have them. What they do not make, and mk
+# does, is made here as the others are. Prints how many it started. $1 is a
+# folder to work in.
 set -euo pipefail
 n=0
 run() { n=$((n + 1)); "$@"; }
@@ -9,10 +11,10 @@ mkdir -p "$1" && cd "$1"
 run openssl version >/dev/null
 
 # -- the authorities, the API server's pair and the front proxy's
-for key in serviceaccount ca server front-proxy-ca front-proxy-client; do
+for key in serviceaccount ca server front-proxy-ca front-proxy-client datastore-ca; do
 	run openssl genrsa -out $key.key 2048 2>/dev/null
 done
-for ca in ca front-proxy-ca; do
+for ca in ca front-proxy-ca datastore-ca; do
 	run openssl req -x509 -new -sha256 -nodes -days 3650 -key $ca.key -subj /CN=$ca -out $ca.crt
 done
 cat >csr.conf.template <<'CONF'
@@ -59,13 +61,13 @@ pair front-proxy-client front-proxy-ca /CN=front-proxy-client
 # The rest of the 59 looks at what is there: names, addresses, modes, owners.
 while ((n < 59)); do run stat -c %a csr.conf >/dev/null; done
 
-# -- six users, five kubeconfigs
+# -- nine users, seven kubeconfigs; six and five of them are MicroK8s' own
 upTo=$((n + 160))
-user() { # NAME SUBJECT
+user() { # NAME SUBJECT [CA]
 	run openssl genrsa -out $1.key 2048 2>/dev/null
 	run openssl req -new -sha256 -key $1.key -subj "$2" -out $1.csr
 	names=$(openssl req -in $1.csr -noout -text | grep -A1 'Subject Alternative Name' || true); n=$((n + 2))
-	run openssl x509 -req -sha256 -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out $1.crt -days 3650 2>/dev/null
+	run openssl x509 -req -sha256 -in $1.csr -CA ${3:-ca}.crt -CAkey ${3:-ca}.key -CAcreateserial -out $1.crt -days 3650 2>/dev/null
 	run chmod 600 $1.key
 }
 user kubelet /CN=system:node:bench/O=system:nodes
@@ -74,8 +76,11 @@ user proxy /CN=system:kube-proxy
 user scheduler /CN=system:kube-scheduler
 user controller /CN=system:kube-controller-manager
 user apiserver-kubelet-client /CN=kube-apiserver-kubelet-client/O=system:masters
+user node-agent /CN=mk:node:bench
+user flanneld /CN=mk:flanneld:bench
+user apiserver-etcd-client /CN=kube-apiserver-etcd-client datastore-ca
 printf 'clusters:\n- cluster: {certificate-authority-data: CADATA, server: https://127.0.0.1:16443}\nusers:\n- name: NAME\n  user: {client-certificate-data: CERT, client-key-data: KEY}\n' >client.config.template
-for name in client controller scheduler kubelet proxy; do
+for name in client controller scheduler kubelet proxy node-agent flanneld; do
 	ca=$(base64 -w0 <ca.crt) cert=$(base64 -w0 <$name.crt) key=$(base64 -w0 <$name.key); n=$((n + 3))
 	run cp client.config.template $name.config
 	run sed -i "s@CADATA@$ca@" $name.config

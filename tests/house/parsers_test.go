@@ -72,7 +72,6 @@ func noParsers() map[string]string {
 		"core/datastore/etcd.Unmarshal": "bytes, handed through",
 		"core/kube.Ready":               "an adjective",
 		"core/kube.ReadDocument":        "answers of the API server, decoded by client-go",
-		"core/kube.ReadDocumentSince":   "the same",
 		"core/netinfo.Read":             "the kernel's answer",
 		"core/pluginhost.Read":          "an io.Reader",
 		"core/node.ReadFile":            "bytes",

@@ -38,3 +38,14 @@ func Listener(ctx context.Context, addresses ...string) {
 		return len(addresses) == 0, nil
 	})
 }
+
+// Before has a component run when what it asks first listens. One that was told to end before that never runs: the kubelet
+// would not hear of a signal that came before it listened for it.
+func Before(address string, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if Listener(ctx, address); ctx.Err() != nil {
+			return nil
+		}
+		return run(ctx)
+	}
+}

@@ -2,6 +2,7 @@ package await
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"testing"
@@ -33,5 +34,25 @@ func TestListener(t *testing.T) {
 	Listener(ended, "unix://"+socket+".none")
 	for _, addresses := range [][]string{nil, {""}, {"127.0.0.1:2379"}, {"https://host"}, {"://"}, {"npipe:////./pipe/x"}} {
 		Listener(t.Context(), addresses...)
+	}
+}
+
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("it ran")
+	run := func(context.Context) error { return failed }
+	socket := filepath.Join(t.TempDir(), "s")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Before("unix://"+socket, run)(ended); err != nil {
+		t.Errorf("told to end while it waited: %v", err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := Before("unix://"+socket, run)(t.Context()); !errors.Is(err, failed) {
+		t.Errorf("got %v", err)
 	}
 }

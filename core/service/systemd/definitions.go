@@ -3,6 +3,8 @@ package systemd
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"mk8s.io/mk/core/service"
 )
@@ -28,5 +30,8 @@ func parseDefinitions(b []byte) ([]service.Definition, error) {
 }
 
 func saveDefinitions(path string, defs []service.Definition) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("write service definitions: %w", err)
+	}
 	return service.WriteFile(path, "service definitions", definitionsFile{Schema: 1, Services: defs})
 }
