@@ -5,6 +5,7 @@ package cluster
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +58,8 @@ func recovered(t *testing.T, m []*machine, nodes int) {
 		x.run("mk", "join", left.invite(), "--name", fmt.Sprintf("n%d", 2*i+1))
 	}
 	nodesReady(t, left, nodes)
-	allThere(t, lost[0], acknowledged)
+	// It does what the cluster wants of every node, which takes a restart.
+	lost[0].eventually(time.Minute, func() error { return missing(lost[0], acknowledged) })
 	if out := lost[1].run("mk", "datastore", "status"); !strings.Contains(out, "voters: 3, of which 3 answer") {
 		t.Errorf("three nodes again:\n%s", out)
 	}
@@ -101,15 +103,25 @@ func writeUntil(t *testing.T, m *machine, happen func()) []string {
 
 func allThere(t *testing.T, m *machine, want []string) {
 	t.Helper()
+	if err := missing(m, want); err != nil {
+		t.Error(err)
+	}
+}
+
+// missing says which objects are not there, or that it cannot be asked.
+func missing(m *machine, want []string) error {
+	out, err := m.try(20*time.Second, "mk", "kubectl", "get", "configmaps", "-o", "name")
+	if err != nil {
+		return err
+	}
 	have := map[string]bool{}
-	for name := range strings.FieldsSeq(m.kubectl("get", "configmaps", "-o", "name")) {
+	for name := range strings.FieldsSeq(out) {
 		have[strings.TrimPrefix(name, "configmap/")] = true
 	}
-	for _, name := range want {
-		if !have[name] {
-			t.Errorf("%s was acknowledged and is lost", name)
-		}
+	if lost := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return have[name] }); len(lost) > 0 {
+		return fmt.Errorf("acknowledged and lost: %s", strings.Join(lost, ", "))
 	}
+	return nil
 }
 
 // broughtBack starts nodes with the data from before a recovery: each is told,
