@@ -51,9 +51,10 @@ func checkNode(ctx context.Context, kubeletArgs, proxyArgs []string) (needs, err
 	n := needs{runtime: config.ContainerRuntimeEndpoint}
 	// What is wrong with the files the kubelet says.
 	switch {
+	case flags.Changed("container-runtime-endpoint"):
 	case own.KubeletDropinConfigDirectory != "":
 		n.runtime = "" // any of its files may say
-	case own.KubeletConfigFile != "" && !flags.Changed("container-runtime-endpoint"):
+	case own.KubeletConfigFile != "":
 		if loader, err := configfiles.NewFsLoader(&utilfs.DefaultFs{}, own.KubeletConfigFile); err == nil {
 			if config, err := loader.Load(ctx); err == nil {
 				n.runtime = config.ContainerRuntimeEndpoint

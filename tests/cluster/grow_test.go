@@ -373,6 +373,7 @@ func ended(t *testing.T, pair string) {
 func withoutVote(t *testing.T, server, m *machine, name string) {
 	before := strings.Count(server.kubectl("get", "nodes", "--no-headers"), "\n")
 	comesBack(t, server, m, name, "--no-vote")
+	caughtUp(server, name)
 	if out := server.run("mk", "datastore", "members"); strings.Contains(out, m.Address+":") || !strings.Contains(out, server.Address+":") {
 		t.Errorf("members of the datastore:\n%s", out)
 	}

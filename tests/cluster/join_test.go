@@ -260,6 +260,20 @@ func joinKilled(t *testing.T, m *machine, words []string, steps ...string) {
 }
 
 // nodesReady waits until so many nodes are there, all Ready.
+// caughtUp waits until a node that has just joined has done what the cluster
+// wants of every node: its agent does that behind the join, and what it
+// restarts is away meanwhile.
+func caughtUp(server *machine, name string) {
+	server.t.Helper()
+	server.eventually(2*time.Minute, func() error {
+		out, err := server.try(20*time.Second, "mk", "node", "show", name, "-o", "json")
+		if err == nil && strings.Contains(out, `"generation": 0`) {
+			err = fmt.Errorf("%s has not done what is wanted:\n%s", name, out)
+		}
+		return err
+	})
+}
+
 func nodesReady(t *testing.T, m *machine, want int) {
 	t.Helper()
 	m.eventually(4*time.Minute, func() error {
