@@ -71,7 +71,6 @@ func (s *apiServer) serve(ctx context.Context) error {
 	if errs := completedOptions.Validate(); len(errs) != 0 {
 		return errors.NewAggregate(errs)
 	}
-	await.Listener(ctx, s.opts.Etcd.StorageConfig.Transport.ServerList...)
 	config, err := app.NewConfig(completedOptions)
 	if err != nil {
 		return err
@@ -90,6 +89,8 @@ func (s *apiServer) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// All that comes before needs no datastore; only the checks of its health connect to it, again and again.
+	await.Listener(ctx, s.opts.Etcd.StorageConfig.Transport.ServerList...)
 	server, err := app.CreateServerChain(completed)
 	if err != nil {
 		return err
