@@ -88,7 +88,7 @@ func (n *Node) WatchWanted(ctx context.Context, see func(), trouble func(error))
 
 // again is how long a node leaves a wish alone that it has failed to do: each
 // time twice as long, for less than a day. To try it may end its services.
-func again(tries int) time.Duration { return 10 * time.Minute << min(tries-1, 7) }
+func again(tries int) time.Duration { return 10 * time.Minute << min(max(tries, 1)-1, 7) }
 
 // FollowWanted makes this node as the cluster wants it and reports; last is
 // what it answered before, or nil. A wish that failed is tried again after

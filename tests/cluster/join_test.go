@@ -259,7 +259,6 @@ func joinKilled(t *testing.T, m *machine, words []string, steps ...string) {
 	}
 }
 
-// nodesReady waits until so many nodes are there, all Ready.
 // caughtUp waits until a node that has just joined has done what the cluster
 // wants of every node: its agent does that behind the join, and what it
 // restarts is away meanwhile.
@@ -274,6 +273,7 @@ func caughtUp(server *machine, name string) {
 	})
 }
 
+// nodesReady waits until so many nodes are there, all Ready.
 func nodesReady(t *testing.T, m *machine, want int) {
 	t.Helper()
 	m.eventually(4*time.Minute, func() error {

@@ -12,16 +12,16 @@ import (
 func TestListener(t *testing.T) {
 	t.Parallel()
 	socket := filepath.Join(t.TempDir(), "s")
+	short, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if Listener(short, "https://127.0.0.1:1", "unix://"+socket); short.Err() == nil {
+		t.Fatal("nobody listens")
+	}
 	done := make(chan struct{})
 	go func() {
 		Listener(t.Context(), "https://127.0.0.1:1", "unix://"+socket)
 		close(done)
 	}()
-	select {
-	case <-done:
-		t.Fatal("nobody listens")
-	case <-time.After(50 * time.Millisecond):
-	}
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	if err != nil {
 		t.Fatal(err)
