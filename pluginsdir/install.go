@@ -45,9 +45,12 @@ type Options struct {
 	Trial     Trial                 // nil means that it is not started
 	Pins      []lockfile.Pin        // versions that open operations need
 	Limits    folder.Limits         // zero means folder.DefaultLimits
+	Kinds     []string              // of InstallShipped: only the default plugins of these kinds; empty means all
 
 	reached func(Step) error // tests stop an install here
 	rebuilt bool             // a shipped plugin takes another content's place
+	// activate makes a shipped plugin active with the write that installs it.
+	activate func(*lockfile.Lock) (*lockfile.Lock, error)
 }
 
 // Trial starts a plugin that is stored but not installed yet, asks what it is
@@ -340,7 +343,10 @@ func (in *install) plan() error {
 		return err
 	}
 	in.entry, _ = in.next.Find(in.entry.Digest)
-	return nil
+	if o.activate != nil {
+		in.next, err = o.activate(in.next)
+	}
+	return err
 }
 
 func (in *install) try(ctx context.Context) error {

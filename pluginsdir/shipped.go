@@ -47,7 +47,9 @@ func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*
 		if e.IsDir() {
 			s := &shipping{folder: filepath.Join(folder, e.Name()), name: e.Name(), options: o}
 			s.err = s.look(l)
-			all = append(all, s)
+			if s.wanted(defaults) {
+				all = append(all, s)
+			}
 		}
 	}
 	if err := d.fetchShipped(ctx, l, all); err != nil {
@@ -76,6 +78,19 @@ type shipping struct {
 	fetch        bool               // it is to be installed
 	install      *install
 	err          error
+}
+
+// wanted reports whether a plugin is among those that InstallShipped was asked
+// for. What is wrong with a folder is to be told with the others.
+func (s *shipping) wanted(defaults []string) bool {
+	if len(s.options.Kinds) == 0 {
+		return true
+	}
+	if s.manifest == nil {
+		return false
+	}
+	id := s.manifest.Identity.Identity
+	return slices.Contains(s.options.Kinds, id.Kind) && (defaults == nil || slices.Contains(defaults, id.String()))
 }
 
 // fetchShipped copies what is to be installed, all of it at once: that takes
@@ -176,21 +191,24 @@ func (d *Dir) installShipped(ctx context.Context, s *shipping, defaults []string
 	if s.err != nil || s.manifest == nil {
 		return nil, s.err
 	}
-	var result *Result
-	if s.install != nil {
-		var err error
-		if s.install.lock, err = d.Lock(); err != nil { // the one before has written it
-			return nil, err
-		}
-		if result, err = s.install.finish(ctx); err != nil {
-			return nil, err
-		}
-	}
+	activate := func(l *lockfile.Lock) (*lockfile.Lock, error) { return l, nil }
 	id := s.manifest.Identity.Identity
-	if defaults != nil && !slices.Contains(defaults, id.String()) {
-		return result, nil
+	if defaults == nil || slices.Contains(defaults, id.String()) {
+		activate = func(l *lockfile.Lock) (*lockfile.Lock, error) { return activateShipped(l, id, s.options, s.known) }
 	}
-	return result, d.activateShipped(id, s.options, s.known)
+	l, err := d.Lock() // the one before has written it
+	if err != nil {
+		return nil, err
+	}
+	if s.install != nil {
+		s.install.lock, s.install.options.activate = l, activate
+		return s.install.finish(ctx)
+	}
+	next, err := activate(l)
+	if err != nil || next == l {
+		return nil, err
+	}
+	return nil, d.WriteLock(next)
 }
 
 // defaultsName is the file of a release that says which of several plugins of
@@ -250,11 +268,7 @@ func sameVersion(l *lockfile.Lock, id plugin.Identity) *lockfile.Installed {
 // activateShipped makes a plugin active where nothing is: for kinds of which a
 // node has one, always; for addons at their first install alone, so that what
 // someone switched off stays off.
-func (d *Dir) activateShipped(id plugin.Identity, o Options, known bool) error {
-	l, err := d.Lock()
-	if err != nil {
-		return err
-	}
+func activateShipped(l *lockfile.Lock, id plugin.Identity, o Options, known bool) (*lockfile.Lock, error) {
 	authorities := []string{""}
 	if id.Kind == plugin.KindCerts {
 		authorities = lockfile.Authorities()
@@ -268,15 +282,13 @@ func (d *Dir) activateShipped(id plugin.Identity, o Options, known bool) error {
 		if !free {
 			continue
 		}
+		var err error
 		n, _, err = lockfile.PlanActivate(n, lockfile.Activation{
 			Kind: id.Kind, Name: id.Name, Authority: authority, Constraint: "", By: o.By, At: o.At,
 		})
 		if err != nil {
-			return fmt.Errorf("making %s active: %w", id, err)
+			return nil, fmt.Errorf("making %s active: %w", id, err)
 		}
 	}
-	if n == l {
-		return nil
-	}
-	return d.WriteLock(n)
+	return n, nil
 }

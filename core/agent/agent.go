@@ -231,13 +231,23 @@ func (o Options) datastore(ctx context.Context) {
 
 // addresses follows the addresses of this node.
 func (o Options) addresses(ctx context.Context) {
+	o.again(ctx, retry, func(ctx context.Context) error {
+		return netinfo.Watch(ctx, quiet, func(set []netip.Addr) { o.follow(ctx, set) })
+	}, func(err error) {
+		o.Log.Error("cannot watch addresses, tried again", "error", fmt.Sprint(err), "in", retry.String())
+	})
+}
+
+// again does what should not end until the context does, and again after a
+// pause; ended hears why it ended all the same.
+func (o Options) again(ctx context.Context, pause time.Duration, do func(context.Context) error, ended func(error)) {
 	for {
-		err := netinfo.Watch(ctx, quiet, func(set []netip.Addr) { o.follow(ctx, set) })
+		err := do(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		o.Log.Error("cannot watch addresses, tried again", "error", fmt.Sprint(err), "in", retry.String())
-		if !o.Sleep(ctx, retry) {
+		ended(err)
+		if !o.Sleep(ctx, pause) {
 			return
 		}
 	}

@@ -16,16 +16,9 @@ const markerQuiet = time.Second
 
 // markers follows what people and tools ask for by the marker files.
 func (o Options) markers(ctx context.Context) {
-	for {
-		err := o.watchMarkers(ctx)
-		if ctx.Err() != nil {
-			return
-		}
+	o.again(ctx, retry, o.watchMarkers, func(err error) {
 		o.Log.Error("cannot watch the marker files, tried again", "error", fmt.Sprint(err), "in", retry.String())
-		if !o.Sleep(ctx, retry) {
-			return
-		}
-	}
+	})
 }
 
 // watchMarkers looks at the marker files whenever the folder's files come or

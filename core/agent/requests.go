@@ -17,18 +17,11 @@ const requestRetry = 10 * time.Second
 
 // requests serves the cluster's CertificateSigningRequests.
 func (o Options) requests(ctx context.Context) {
-	for {
-		err := o.serveRequests(ctx)
-		if ctx.Err() != nil {
-			return
-		}
+	o.again(ctx, requestRetry, o.serveRequests, func(err error) {
 		if err != nil {
 			o.Log.Debug("cannot serve signing requests, tried again", "error", err.Error())
 		}
-		if !o.Sleep(ctx, requestRetry) {
-			return
-		}
-	}
+	})
 }
 
 // serveRequests watches with one connection. The node is opened anew for each

@@ -19,18 +19,11 @@ const (
 
 // wishes makes the node as the cluster wants it, again and again.
 func (o Options) wishes(ctx context.Context) {
-	for {
-		err := o.followWishes(ctx)
-		if ctx.Err() != nil {
-			return
-		}
+	o.again(ctx, requestRetry, o.followWishes, func(err error) {
 		if err != nil {
 			o.Log.Debug("cannot follow what the cluster wants, tried again", "error", err.Error())
 		}
-		if !o.Sleep(ctx, requestRetry) {
-			return
-		}
-	}
+	})
 }
 
 // followWishes watches with one connection. What fails is tried again with the

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"mk8s.io/mk/core/node"
 )
 
 // Journal files are var/journal/<operation>/<change>.log: one JSON record a
@@ -74,7 +76,7 @@ func (e *Engine) createJournal(id ID) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make its journal: %w", err)
 	}
-	if err := syncFolder(filepath.Dir(f.Name())); err != nil {
+	if err := node.SyncPath(filepath.Dir(f.Name())); err != nil {
 		return nil, errors.Join(fmt.Errorf("make its journal: %w", err), f.Close())
 	}
 	return &journal{file: f, name: name, step: e.step}, nil
@@ -91,14 +93,6 @@ func (e *Engine) openJournal(h *history) (*journal, error) {
 		return nil, errors.Join(fmt.Errorf("open the journal of change %s: %w", h.id, err), f.Close())
 	}
 	return &journal{file: f, name: name, step: e.step}, nil
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // reserve takes the room on the disk that the journal needs to its end, so

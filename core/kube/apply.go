@@ -181,14 +181,12 @@ func (p *planner) preview(ctx context.Context) (Result, error) {
 		return result, nil
 	}
 	d := &deleter{client: p.client, res: p.res, inventory: p.inv.name, dryRun: true}
-	for _, group := range inReverse(p.inv.gone(p.entries())) {
-		for _, e := range group {
-			change, _, err := d.delete(ctx, e)
-			if err != nil {
-				return result, err
-			}
-			result.Changes = append(result.Changes, change)
+	for _, e := range slices.Concat(inReverse(p.inv.gone(p.entries()))...) {
+		change, _, err := d.delete(ctx, e)
+		if err != nil {
+			return result, err
 		}
+		result.Changes = append(result.Changes, change)
 	}
 	return result, nil
 }
@@ -221,14 +219,12 @@ func (p *planner) execute(ctx context.Context) (Result, error) {
 		return result, p.client.saveInventory(ctx, p.inv, p.inv.union(next))
 	}
 	d := &deleter{client: p.client, res: p.res, inventory: p.inv.name, progress: p.request.Progress}
-	for _, group := range inReverse(p.inv.gone(next)) {
-		for _, e := range group {
-			change, _, err := d.delete(ctx, e)
-			if err != nil {
-				return result, err
-			}
-			result.Changes = append(result.Changes, change)
+	for _, e := range slices.Concat(inReverse(p.inv.gone(next))...) {
+		change, _, err := d.delete(ctx, e)
+		if err != nil {
+			return result, err
 		}
+		result.Changes = append(result.Changes, change)
 	}
 	return result, p.client.saveInventory(ctx, p.inv, next)
 }
@@ -252,10 +248,10 @@ func (p *planner) applyStep(ctx context.Context, s *step) error {
 			}
 			return nil
 		}
-		var missing *NoKindError
+		_, missing := errors.AsType[*NoKindError](err)
 		_, young := p.declared[s.object.GroupVersionKind().GroupKind()]
 		switch {
-		case errors.As(err, &missing) && young:
+		case missing && young:
 			p.res.forget(s.object.GroupVersionKind().GroupVersion())
 		case apierrors.IsNotFound(err) && (young || p.spaces[s.object.GetNamespace()]):
 		default:
@@ -264,7 +260,7 @@ func (p *planner) applyStep(ctx context.Context, s *step) error {
 			}
 			return err
 		}
-		if wait.pause(ctx) != nil {
+		if !wait.pause(ctx) {
 			return ended(ctx, "apply", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,11 +79,7 @@ func connect(cfg *clientcmdapi.Config, opts Options) (*Client, error) {
 }
 
 func newClient(config *rest.Config, opts Options) (*Client, error) {
-	version := opts.Version
-	if version == "" {
-		version = "dev"
-	}
-	config.UserAgent = "mk/" + version
+	config.UserAgent = "mk/" + cmp.Or(opts.Version, "dev")
 	config.WarningHandlerWithContext = warner{opts.Warn}
 	config.ContentType = protobufType
 	if config.Proxy == nil { // client-go would go by the environment's, which is for what lies outside of the cluster

@@ -93,28 +93,21 @@ func isServed(signer string) bool {
 // ApproveCSR approves the very request that was decided on: one of the same name made since is refused. An approved
 // request is left as it is.
 func (c *Client) ApproveCSR(ctx context.Context, csr CSR, message string) error {
-	return c.changeCSR(ctx, csr, "approve", true, func(o *certv1.CertificateSigningRequest) bool {
+	return c.changeCSR(ctx, csr, "approve", "approval", func(o *certv1.CertificateSigningRequest) bool {
 		return addCondition(o, certv1.CertificateApproved, "AutoApproved", message)
-	})
-}
-
-// DenyCSR denies the request; a denied one is left as it is.
-func (c *Client) DenyCSR(ctx context.Context, csr CSR, message string) error {
-	return c.changeCSR(ctx, csr, "deny", true, func(o *certv1.CertificateSigningRequest) bool {
-		return addCondition(o, certv1.CertificateDenied, "Denied", message)
 	})
 }
 
 // FailCSR says that an approved request will not be signed, and why.
 func (c *Client) FailCSR(ctx context.Context, csr CSR, message string) error {
-	return c.changeCSR(ctx, csr, "fail", false, func(o *certv1.CertificateSigningRequest) bool {
+	return c.changeCSR(ctx, csr, "fail", "status", func(o *certv1.CertificateSigningRequest) bool {
 		return len(o.Status.Certificate) == 0 && addCondition(o, certv1.CertificateFailed, "SignerRefused", message)
 	})
 }
 
 // SetCertificate gives the signed certificate, leaf first, in PEM. A request that has one is left as it is.
 func (c *Client) SetCertificate(ctx context.Context, csr CSR, chain []byte) error {
-	return c.changeCSR(ctx, csr, "give a certificate to", false, func(o *certv1.CertificateSigningRequest) bool {
+	return c.changeCSR(ctx, csr, "give a certificate to", "status", func(o *certv1.CertificateSigningRequest) bool {
 		if len(o.Status.Certificate) > 0 {
 			return false
 		}
@@ -124,10 +117,8 @@ func (c *Client) SetCertificate(ctx context.Context, csr CSR, chain []byte) erro
 }
 
 func addCondition(o *certv1.CertificateSigningRequest, kind certv1.RequestConditionType, reason, message string) bool {
-	for _, c := range o.Status.Conditions {
-		if c.Type == kind {
-			return false
-		}
+	if slices.ContainsFunc(o.Status.Conditions, func(c certv1.CertificateSigningRequestCondition) bool { return c.Type == kind }) {
+		return false
 	}
 	o.Status.Conditions = append(o.Status.Conditions, certv1.CertificateSigningRequestCondition{
 		Type: kind, Status: corev1.ConditionTrue, Reason: reason, Message: message, LastUpdateTime: metav1.Now(),
@@ -135,8 +126,8 @@ func addCondition(o *certv1.CertificateSigningRequest, kind certv1.RequestCondit
 	return true
 }
 
-// changeCSR changes the approval or the status; it reads and tries again where someone else was faster.
-func (c *Client) changeCSR(ctx context.Context, csr CSR, what string, approval bool, change func(*certv1.CertificateSigningRequest) bool) error {
+// changeCSR changes a part, the approval or the status; it reads and tries again where someone else was faster.
+func (c *Client) changeCSR(ctx context.Context, csr CSR, what, part string, change func(*certv1.CertificateSigningRequest) bool) error {
 	requests := c.typed.requests()
 	what = what + " certificate signing request " + csr.Name
 	wait := newBackoff()
@@ -151,10 +142,6 @@ func (c *Client) changeCSR(ctx context.Context, csr CSR, what string, approval b
 		if !change(o) {
 			return nil
 		}
-		part := "status"
-		if approval {
-			part = "approval"
-		}
 		_, err = requests.update(ctx, csr.Name, o, part)
 		if err == nil {
 			return nil
@@ -162,7 +149,7 @@ func (c *Client) changeCSR(ctx context.Context, csr CSR, what string, approval b
 		if !apierrors.IsConflict(err) {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if wait.pause(ctx) != nil {
+		if !wait.pause(ctx) {
 			return ended(ctx, what, err)
 		}
 	}

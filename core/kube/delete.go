@@ -96,8 +96,7 @@ type doomed struct {
 func (d *deleter) delete(ctx context.Context, e entry) (Change, *doomed, error) {
 	change := Change{Ref: e.Ref, Action: Gone}
 	res, err := d.res.find(ctx, e.GVK())
-	var missing *NoKindError
-	if errors.As(err, &missing) {
+	if _, missing := errors.AsType[*NoKindError](err); missing {
 		return change, nil, nil
 	}
 	if err != nil {

@@ -67,30 +67,14 @@ func (c *Client) WriteDocument(ctx context.Context, doc Document) (Document, err
 	var obj runtime.Object
 	var err error
 	if doc.Kind == SecretDocument {
-		obj, err = c.writeSecret(ctx, &corev1.Secret{ObjectMeta: meta, Data: doc.Data})
+		obj, err = c.typed.secrets(doc.Namespace).write(ctx, meta, &corev1.Secret{ObjectMeta: meta, Data: doc.Data})
 	} else {
-		obj, err = c.writeConfigMap(ctx, configMapFrom(meta, doc.Data))
+		obj, err = c.typed.configMaps(doc.Namespace).write(ctx, meta, configMapFrom(meta, doc.Data))
 	}
 	if err != nil {
 		return Document{}, fmt.Errorf("write %s %s/%s: %w", doc.Kind, doc.Namespace, doc.Name, err)
 	}
 	return documentFrom(obj), nil
-}
-
-func (c *Client) writeSecret(ctx context.Context, secret *corev1.Secret) (runtime.Object, error) {
-	secrets := c.typed.secrets(secret.Namespace)
-	if secret.ResourceVersion == "" {
-		return secrets.create(ctx, secret)
-	}
-	return secrets.update(ctx, secret.Name, secret)
-}
-
-func (c *Client) writeConfigMap(ctx context.Context, cm *corev1.ConfigMap) (runtime.Object, error) {
-	maps := c.typed.configMaps(cm.Namespace)
-	if cm.ResourceVersion == "" {
-		return maps.create(ctx, cm)
-	}
-	return maps.update(ctx, cm.Name, cm)
 }
 
 // DeleteDocument removes a document if it still has the version that was read; one that is gone is no error.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -51,9 +53,9 @@ func follow(ctx context.Context, src source, obs observer) error {
 	var last error
 	for {
 		done, err := followOnce(ctx, src, obs.see, wait.reset)
-		var stop *observerError
+		stop, told := errors.AsType[*observerError](err)
 		switch {
-		case errors.As(err, &stop):
+		case told:
 			return stop.err
 		case done:
 			return nil
@@ -68,7 +70,7 @@ func follow(ctx context.Context, src source, obs observer) error {
 			if obs.trouble != nil {
 				obs.trouble(err)
 			}
-			if wait.pause(ctx) != nil {
+			if !wait.pause(ctx) {
 				return ended(ctx, "watch", last)
 			}
 		}
@@ -85,11 +87,7 @@ func followOnce(ctx context.Context, src source, see func(watched, []string) (bo
 	if err != nil {
 		return false, err
 	}
-	keys := make([]string, 0, len(set))
-	for key := range set {
-		keys = append(keys, key)
-	}
-	if done, err := see(set, keys); err != nil {
+	if done, err := see(set, slices.Collect(maps.Keys(set))); err != nil {
 		return false, &observerError{err}
 	} else if done {
 		return true, nil
@@ -197,12 +195,9 @@ func newBackoff() *backoff { return &backoff{next: backoffFirst} }
 
 func (b *backoff) reset() { b.next = backoffFirst }
 
-// pause waits, at most until the context ends, and then gives its error.
-func (b *backoff) pause(ctx context.Context) error {
+// pause waits; false says that the context ended before.
+func (b *backoff) pause(ctx context.Context) bool {
 	d := b.next
 	b.next = min(b.next*2, backoffMost)
-	if !timer.Wait(ctx, d) {
-		return ctx.Err()
-	}
-	return nil
+	return timer.Wait(ctx, d)
 }

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -48,7 +49,7 @@ func HealthOf(u *unstructured.Unstructured) Health {
 		return conditionHealth(u, "Available")
 	case schema.GroupKind{Kind: "PersistentVolumeClaim"}:
 		if phase, _, _ := unstructured.NestedString(u.Object, "status", "phase"); phase != "Bound" {
-			return unhealthy("is %s", or(phase, "not bound"))
+			return unhealthy("is %s", cmp.Or(phase, "not bound"))
 		}
 	}
 	return healthy()
@@ -62,18 +63,8 @@ func typed[T any](u *unstructured.Unstructured, judge func(*T) Health) Health {
 	return judge(obj)
 }
 
-func or(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
-}
-
 func deploymentHealth(d *appsv1.Deployment) Health {
-	want := int32(1)
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
+	want := *cmp.Or(d.Spec.Replicas, new(int32(1)))
 	for _, c := range d.Status.Conditions {
 		if c.Type == appsv1.DeploymentProgressing && c.Reason == "ProgressDeadlineExceeded" {
 			return unhealthy("the rollout does not progress: %s", c.Message)
@@ -110,10 +101,7 @@ func daemonSetHealth(d *appsv1.DaemonSet) Health {
 }
 
 func statefulSetHealth(d *appsv1.StatefulSet) Health {
-	want := int32(1)
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
+	want := *cmp.Or(d.Spec.Replicas, new(int32(1)))
 	partition := int32(0)
 	if r := d.Spec.UpdateStrategy.RollingUpdate; r != nil && r.Partition != nil {
 		partition = *r.Partition
@@ -142,7 +130,7 @@ func jobHealth(j *batchv1.Job) Health {
 		case batchv1.JobComplete:
 			return healthy()
 		case batchv1.JobFailed:
-			return unhealthy("failed: %s", or(c.Message, c.Reason))
+			return unhealthy("failed: %s", cmp.Or(c.Message, c.Reason))
 		case batchv1.JobSuspended:
 			return unhealthy("is suspended")
 		}
@@ -171,7 +159,7 @@ func podHealth(p *corev1.Pod) Health {
 			return unhealthy("is not scheduled: %s", c.Message)
 		}
 	}
-	return unhealthy("is %s, not ready", or(string(p.Status.Phase), "Pending"))
+	return unhealthy("is %s, not ready", cmp.Or(string(p.Status.Phase), "Pending"))
 }
 
 // crdHealth: established is not enough, as names that clash leave a CRD established under its old ones.

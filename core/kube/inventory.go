@@ -47,28 +47,6 @@ func checkInventoryName(name string) error {
 	return nil
 }
 
-// Inventories lists what each inventory holds, by name. Objects that were adopted are among them.
-func (c *Client) Inventories(ctx context.Context) (map[string][]Ref, error) {
-	docs, err := c.ListDocuments(ctx, PlainDocument, SystemNamespace, inventoryKindLabel+"="+inventoryKind)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string][]Ref{}
-	for _, doc := range docs {
-		name := strings.TrimPrefix(doc.Name, inventoryPrefix)
-		entries, err := parseInventory(doc.Data)
-		if err != nil {
-			return nil, fmt.Errorf("inventory %s: %w", name, err)
-		}
-		refs := make([]Ref, 0, len(entries))
-		for _, e := range entries {
-			refs = append(refs, e.Ref)
-		}
-		all[name] = refs
-	}
-	return all, nil
-}
-
 // errMeanwhile says that another one wrote an inventory since it was read.
 var errMeanwhile = errors.New("it is being changed by someone else at the same time")
 

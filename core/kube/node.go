@@ -122,7 +122,7 @@ func (c *Client) WaitNodeRefused(ctx context.Context, name string, refused bool)
 			return fmt.Errorf("ask whether the node %s is refused: %w", name, err)
 		}
 		wait.next = min(wait.next, 200*time.Millisecond)
-		if wait.pause(ctx) != nil {
+		if !wait.pause(ctx) {
 			return ended(ctx, "wait until the node "+name+map[bool]string{true: " is refused", false: " is let in"}[refused], err)
 		}
 	}
@@ -206,7 +206,7 @@ func (c *Client) changeNode(ctx context.Context, name, what string, change func(
 		if !apierrors.IsConflict(err) {
 			return fmt.Errorf("%s node %s: %w", what, name, err)
 		}
-		if pauseErr := wait.pause(ctx); pauseErr != nil {
+		if !wait.pause(ctx) {
 			return ended(ctx, what+" node "+name, err)
 		}
 	}

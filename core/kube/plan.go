@@ -111,8 +111,7 @@ func (p *planner) look(ctx context.Context, o Object) (*step, error) {
 	o.Unstructured = o.DeepCopy()
 	gvk := o.GroupVersionKind()
 	res, err := p.res.find(ctx, gvk)
-	var missing *NoKindError
-	if errors.As(err, &missing) {
+	if _, missing := errors.AsType[*NoKindError](err); missing {
 		declared, ok := p.declared[gvk.GroupKind()]
 		if !ok {
 			return nil, err

@@ -84,15 +84,14 @@ func (c *Client) WaitReady(ctx context.Context, progress func(string)) error {
 		}
 		tell(waitText(err))
 		wait.next = min(wait.next, time.Second/2)
-		if wait.pause(ctx) != nil {
+		if !wait.pause(ctx) {
 			return ended(ctx, "wait for the API server at "+c.Server(), err)
 		}
 	}
 }
 
 func waitText(err error) string {
-	var notReady *NotReadyError
-	if errors.As(err, &notReady) {
+	if notReady, ok := errors.AsType[*NotReadyError](err); ok {
 		return notReady.Error()
 	}
 	return "waiting for the API server: " + err.Error()

@@ -69,7 +69,7 @@ func TestEveryCallEndsWithItsContextWhenTheServerHangs(t *testing.T) {
 			return err
 		},
 		"delete":      func(ctx context.Context) error { _, err := c.Delete(ctx, "a", DeleteOptions{}); return err },
-		"inventories": func(ctx context.Context) error { _, err := c.Inventories(ctx); return err },
+		"documents":   func(ctx context.Context) error { _, err := c.ListDocuments(ctx, PlainDocument, "a", ""); return err },
 		"watch csrs":  func(ctx context.Context) error { return c.WatchCSRs(ctx, func(CSR) {}, nil) },
 		"approve":     func(ctx context.Context) error { return c.ApproveCSR(ctx, csr, "x") },
 		"certificate": func(ctx context.Context) error { return c.SetCertificate(ctx, csr, []byte("x")) },

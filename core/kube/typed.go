@@ -166,6 +166,14 @@ func (k kind[T, L]) update(ctx context.Context, name string, object T, part ...s
 	return k.into(ctx, k.ask(k.client.Put(), &metav1.UpdateOptions{FieldManager: FieldManager}).Name(name).SubResource(part...).Body(object))
 }
 
+// write creates an object whose meta has no version, and replaces one that has.
+func (k kind[T, L]) write(ctx context.Context, meta metav1.ObjectMeta, object T) (T, error) {
+	if meta.ResourceVersion == "" {
+		return k.create(ctx, object)
+	}
+	return k.update(ctx, meta.Name, object)
+}
+
 func (k kind[T, L]) merge(ctx context.Context, name string, patch []byte) error {
 	return k.ask(k.client.Patch(types.MergePatchType), &metav1.PatchOptions{FieldManager: FieldManager}).Name(name).Body(patch).Do(ctx).Error()
 }

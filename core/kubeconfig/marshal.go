@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,7 +21,7 @@ func (c *Config) Marshal() ([]byte, error) {
 	for _, u := range c.Users {
 		users.Content = append(users.Content, userNode(u))
 	}
-	root := &yaml.Node{Kind: yaml.MappingNode}
+	root := mapping()
 	put(root, "apiVersion", text("v1"))
 	put(root, "clusters", clusters)
 	put(root, "contexts", contexts)
@@ -45,41 +46,48 @@ func encode(root *yaml.Node) ([]byte, error) {
 }
 
 func clusterNode(c Cluster) *yaml.Node {
-	body := &yaml.Node{Kind: yaml.MappingNode}
-	putText(body, "certificate-authority", c.CAFile)
-	putBytes(body, "certificate-authority-data", c.CA)
-	putText(body, "server", c.Server)
-	putText(body, "tls-server-name", c.TLSServerName)
-	return named("cluster", body, c.Name)
+	return named("cluster", mapping(
+		"certificate-authority", c.CAFile,
+		"certificate-authority-data", base64.StdEncoding.EncodeToString(c.CA),
+		"server", c.Server,
+		"tls-server-name", c.TLSServerName,
+	), c.Name)
 }
 
 func contextNode(c Context) *yaml.Node {
-	body := &yaml.Node{Kind: yaml.MappingNode}
-	putText(body, "cluster", c.Cluster)
-	putText(body, "namespace", c.Namespace)
-	putText(body, "user", c.User)
-	return named("context", body, c.Name)
+	return named("context", mapping("cluster", c.Cluster, "namespace", c.Namespace, "user", c.User), c.Name)
 }
 
 func userNode(u User) *yaml.Node {
-	body := &yaml.Node{Kind: yaml.MappingNode}
-	putText(body, "client-certificate", u.CertFile)
-	putBytes(body, "client-certificate-data", u.Cert)
-	putText(body, "client-key", u.KeyFile)
-	putBytes(body, "client-key-data", u.Key)
-	putText(body, "token", u.Token)
-	putText(body, "tokenFile", u.TokenFile)
-	n := &yaml.Node{Kind: yaml.MappingNode}
+	n := mapping()
 	put(n, "name", text(u.Name))
-	put(n, "user", body)
+	put(n, "user", mapping(
+		"client-certificate", u.CertFile,
+		"client-certificate-data", base64.StdEncoding.EncodeToString(u.Cert),
+		"client-key", u.KeyFile,
+		"client-key-data", base64.StdEncoding.EncodeToString(u.Key),
+		"token", u.Token,
+		"tokenFile", u.TokenFile,
+	))
 	return n
 }
 
 func named(kind string, body *yaml.Node, name string) *yaml.Node {
-	n := &yaml.Node{Kind: yaml.MappingNode}
+	n := mapping()
 	put(n, kind, body)
 	put(n, "name", text(name))
 	return n
+}
+
+// mapping is of keys, each with its value behind it; a key whose value is empty is left out.
+func mapping(pairs ...string) *yaml.Node {
+	m := &yaml.Node{Kind: yaml.MappingNode}
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			put(m, pair[0], text(pair[1]))
+		}
+	}
+	return m
 }
 
 func list() *yaml.Node { return &yaml.Node{Kind: yaml.SequenceNode} }
@@ -93,16 +101,4 @@ func text(s string) *yaml.Node {
 
 func put(m *yaml.Node, key string, value *yaml.Node) {
 	m.Content = append(m.Content, text(key), value)
-}
-
-func putText(m *yaml.Node, key, value string) {
-	if value != "" {
-		put(m, key, text(value))
-	}
-}
-
-func putBytes(m *yaml.Node, key string, value []byte) {
-	if len(value) > 0 {
-		put(m, key, text(base64.StdEncoding.EncodeToString(value)))
-	}
 }

@@ -175,47 +175,40 @@ func (r *reader) config(root *yaml.Node) *Config {
 }
 
 func (r *reader) cluster(n *yaml.Node) (c Cluster) {
-	r.fields(n, "an entry of clusters", map[string]func(*yaml.Node){
-		"name": r.text("name", &c.Name),
-		"cluster": func(n *yaml.Node) {
-			r.fields(n, "a cluster", map[string]func(*yaml.Node){
-				"server":                     r.text("server", &c.Server),
-				"certificate-authority":      r.text("certificate-authority", &c.CAFile),
-				"certificate-authority-data": r.bytes("certificate-authority-data", &c.CA),
-				"tls-server-name":            r.text("tls-server-name", &c.TLSServerName),
-			})
-		},
+	r.entry(n, "cluster", &c.Name, map[string]func(*yaml.Node){
+		"server":                     r.text("server", &c.Server),
+		"certificate-authority":      r.text("certificate-authority", &c.CAFile),
+		"certificate-authority-data": r.bytes("certificate-authority-data", &c.CA),
+		"tls-server-name":            r.text("tls-server-name", &c.TLSServerName),
 	})
 	return c
 }
 
 func (r *reader) context(n *yaml.Node) (c Context) {
-	r.fields(n, "an entry of contexts", map[string]func(*yaml.Node){
-		"name": r.text("name", &c.Name),
-		"context": func(n *yaml.Node) {
-			r.fields(n, "a context", map[string]func(*yaml.Node){
-				"cluster":   r.text("cluster", &c.Cluster),
-				"user":      r.text("user", &c.User),
-				"namespace": r.text("namespace", &c.Namespace),
-			})
-		},
+	r.entry(n, "context", &c.Name, map[string]func(*yaml.Node){
+		"cluster":   r.text("cluster", &c.Cluster),
+		"user":      r.text("user", &c.User),
+		"namespace": r.text("namespace", &c.Namespace),
 	})
 	return c
 }
 
 func (r *reader) user(n *yaml.Node) (u User) {
-	r.fields(n, "an entry of users", map[string]func(*yaml.Node){
-		"name": r.text("name", &u.Name),
-		"user": func(n *yaml.Node) {
-			r.fields(n, "a user", map[string]func(*yaml.Node){
-				"client-certificate":      r.text("client-certificate", &u.CertFile),
-				"client-certificate-data": r.bytes("client-certificate-data", &u.Cert),
-				"client-key":              r.text("client-key", &u.KeyFile),
-				"client-key-data":         r.bytes("client-key-data", &u.Key),
-				"token":                   r.text("token", &u.Token),
-				"tokenFile":               r.text("tokenFile", &u.TokenFile),
-			})
-		},
+	r.entry(n, "user", &u.Name, map[string]func(*yaml.Node){
+		"client-certificate":      r.text("client-certificate", &u.CertFile),
+		"client-certificate-data": r.bytes("client-certificate-data", &u.Cert),
+		"client-key":              r.text("client-key", &u.KeyFile),
+		"client-key-data":         r.bytes("client-key-data", &u.Key),
+		"token":                   r.text("token", &u.Token),
+		"tokenFile":               r.text("tokenFile", &u.TokenFile),
 	})
 	return u
+}
+
+// entry reads an entry of one of the three lists: its name, and what it has under its kind.
+func (r *reader) entry(n *yaml.Node, kind string, name *string, known map[string]func(*yaml.Node)) {
+	r.fields(n, "an entry of "+kind+"s", map[string]func(*yaml.Node){
+		"name": r.text("name", name),
+		kind:   func(n *yaml.Node) { r.fields(n, "a "+kind, known) },
+	})
 }

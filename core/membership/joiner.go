@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -134,17 +135,49 @@ func (n Node) coreSecrets() ([]byte, error) {
 }
 
 // SignFor certifies keys of the caller's own node, for the names that its
-// record has and the profiles that its role may hold.
+// record has and the profiles that its role may hold. Those of a join that
+// began here are certified while the record is read and its programs are let
+// in: nobody gets them unless it still says the same.
 func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
 	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
+	within, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var certified [][]byte
+	var refused error
+	var early sync.WaitGroup
+	began := n.began(who, s.Operation)
+	if began != nil {
+		early.Go(func() { certified, refused = n.certify(within, began, s.Requests) })
+	}
 	m, err := n.signRecord(ctx, store, who, s)
+	if err == nil {
+		err = n.letRegister(ctx, store, m)
+	}
+	if err != nil {
+		cancel()
+	}
+	early.Wait()
 	if err != nil {
 		return nil, err
 	}
-	return n.certify(ctx, store, m, s.Requests, nil)
+	if began == nil || began.Name != m.Name || began.Address != m.Address || !slices.Equal(began.Addresses, m.Addresses) {
+		certified, refused = n.certify(ctx, m, s.Requests)
+	}
+	if refused != nil {
+		return nil, refused
+	}
+	return n.answer(ctx, store, m, s.Requests, certified, nil)
+}
+
+// began is the record of a caller's join as it was when it began on this node,
+// or nil: it may have ended since.
+func (n Node) began(who Caller, operation string) *cluster.Member {
+	m, _ := n.Begun.Load(operation + who.Key)
+	began, _ := m.(*cluster.Member)
+	return began
 }
 
 // signRecord is the record of the node that asks for certificates. A joiner
@@ -160,9 +193,8 @@ func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller,
 	return n.joinerAmong(ctx, store, slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil }), who, s.Operation)
 }
 
-// certify has keys of a node certified, and notes that of its agent; noted may
-// change the record further before it is written.
-func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, noted func()) (*peer.Signed, error) {
+// certify has keys of a node certified.
+func (n Node) certify(ctx context.Context, m *cluster.Member, requests []peer.SignEntry) ([][]byte, error) {
 	if len(requests) == 0 || len(requests) > len(pki.Profiles()) {
 		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(requests))
 	}
@@ -176,22 +208,21 @@ func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Mem
 			return nil, err
 		}
 	}
-	if err := n.letRegister(ctx, store, m); err != nil {
-		return nil, err
-	}
-	out := &peer.Signed{}
-	if out.Certificates, err = n.Issuer.SignFor(ctx, "for/"+m.Name, batch); err != nil {
-		return nil, err
-	}
-	for i, signed := range out.Certificates {
-		if batch[i].Profile.Name != pki.NodeAgent {
+	return n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
+}
+
+// answer notes the key of a node's agent that was certified, before anybody
+// has the certificate: a key that is not known is not taken. noted may change
+// the record further before it is written.
+func (n Node) answer(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, certified [][]byte, noted func()) (*peer.Signed, error) {
+	for i, signed := range certified {
+		if requests[i].Profile != pki.NodeAgent {
 			continue
 		}
 		cert, err := pki.ParseCertificate(signed)
 		if err != nil {
 			return nil, err
 		}
-		// Noted before it is answered: a key that is not known is not taken.
 		noteKey(m, peer.Fingerprint(cert))
 		if noted != nil {
 			noted()
@@ -200,7 +231,7 @@ func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Mem
 			return nil, err
 		}
 	}
-	return out, nil
+	return &peer.Signed{Certificates: certified}, nil
 }
 
 // letRegister has the API servers let a joiner's programs in, and notes that
@@ -304,6 +335,7 @@ func (n Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if err := t.Commit(ctx, plugin.Call{OperationID: ref.Operation + "/commit"}, m.Reservation); err != nil {
 		return err
 	}
+	n.Begun.Delete(m.Operation + m.Key)
 	m.State, m.Joined, m.Seen = cluster.Joined, n.Now().UTC(), n.Now().UTC()
 	// Operation and Key stay: by them a commit is known that is asked again.
 	m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", time.Time{}, nil, false
@@ -373,6 +405,7 @@ func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 // takeBack undoes what was done here for a join that failed: datastore
 // member, node object, reservation and record.
 func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
+	n.Begun.Delete(m.Operation + m.Key)
 	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
 		if err := n.ServeChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
 			return err

@@ -1,14 +1,153 @@
 package membership
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
+	"math/big"
+	"slices"
 	"testing"
 	"time"
 
 	"mk8s.io/mk/core/cluster"
+	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/core/pki"
+	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/plugin"
 )
+
+// authority is a certs plugin that certifies kubelets, and counts them.
+type authority struct {
+	certs.Plugin
+
+	key    *ecdsa.PrivateKey
+	cert   *x509.Certificate
+	signed int
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: at.Add(-time.Hour), NotAfter: at.AddDate(10, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{key: key}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (a *authority) Authorities(_ context.Context, names []string) ([]certs.Authority, error) {
+	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+	return []certs.Authority{{Name: names[0], Generation: 1, ServerBundle: bundle, ClientBundle: bundle}}, nil
+}
+
+func (a *authority) Sign(_ context.Context, r certs.SignRequest) ([]certs.SignResult, error) {
+	a.signed++
+	var out []certs.SignResult
+	for _, q := range r.Requests {
+		csr, err := pki.ParseCSR(q.CSR)
+		if err != nil {
+			return nil, err
+		}
+		id := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: q.CommonName, Organization: q.Organizations}, IPAddresses: csr.IPAddresses, DNSNames: csr.DNSNames,
+			NotBefore: r.Now.Add(-time.Minute), NotAfter: r.Now.Add(time.Hour), BasicConstraintsValid: true, SubjectKeyId: id[:20],
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		}, a.cert, csr.PublicKey, a.key)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, certs.SignResult{ID: q.ID, Granted: &certs.Granted{Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}})
+	}
+	return out, nil
+}
+
+// The certificates of a join that began on this node are made while its record
+// is read; but what the record says is what counts.
+func TestCertificatesMadeBeforeTheRecordIsRead(t *testing.T) {
+	t.Parallel()
+	kubelet, err := pki.Find(pki.Kubelet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := operation.NormalNames([]string{"w1"}, []string{"10.0.0.2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := pki.NewCSR(key, pki.Request{Profile: kubelet, Node: "w1", Names: names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(address string) *cluster.Member {
+		return &cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k1", Server: "n1",
+			Address: address, Until: at.Add(time.Hour), Certified: true}
+	}
+	for name, c := range map[string]struct {
+		began, now *cluster.Member
+		signed     int
+		reason     plugin.Reason // of a refusal
+	}{
+		"the record says the same":              {record("10.0.0.2"), record("10.0.0.2"), 1, ""},
+		"the join began elsewhere":              {nil, record("10.0.0.2"), 1, ""},
+		"the join ended elsewhere":              {record("10.0.0.2"), nil, 1, JoinEnded},
+		"no join":                               {nil, nil, 0, JoinEnded},
+		"its address is another one since":      {record("10.0.0.2"), record("10.0.0.3"), 1, NotPermitted},
+		"its address was another one":           {record("10.0.0.3"), record("10.0.0.2"), 1, ""},
+		"it has more addresses than it asks of": {record("10.0.0.2"), func() *cluster.Member { m := record("10.0.0.2"); m.Addresses = []string{"10.0.0.9"}; return m }(), 2, ""},
+	} {
+		n, _ := serving(t)
+		a := newAuthority(t)
+		n.Issuer.Plugins = plugins{certs: a}
+		store, err := n.Store()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.now != nil {
+			if err := store.Put(t.Context(), c.now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.began != nil {
+			n.Begun.Store("o1k1", c.began)
+		}
+		out, err := n.SignFor(t.Context(), Caller{Key: "k1"}, peer.Sign{Operation: "o1", Node: "w1", Requests: []peer.SignEntry{{Profile: pki.Kubelet, CSR: csr}}})
+		if (err == nil) != (c.reason == "") || err != nil && (out != nil || !errors.Is(err, c.reason)) {
+			t.Errorf("%s: %v, want %q", name, err, c.reason)
+		}
+		if a.signed > c.signed || err == nil && a.signed != c.signed {
+			t.Errorf("%s: %d times signed, want %d", name, a.signed, c.signed)
+		}
+		if err != nil {
+			continue
+		}
+		cert, err := pki.ParseCertificate(out.Certificates[0])
+		if err != nil || len(out.Certificates) != 1 || !slices.Equal(cert.DNSNames, []string{"w1"}) {
+			t.Errorf("%s: %v, %v", name, cert, err)
+		}
+	}
+}
 
 // A joiner's record is found by the name that it says and by its operation
 // alone; a name that is another's gives it nothing of that one's.

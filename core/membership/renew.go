@@ -182,7 +182,11 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	if len(r.Requests) == 0 {
 		return out, nil
 	}
-	signed, err := n.certify(ctx, store, m, r.Requests, func() {
+	certified, err := n.certify(ctx, m, r.Requests)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := n.answer(ctx, store, m, r.Requests, certified, func() {
 		// The key that was shown stays good: the answer may be lost.
 		m.Keys, m.Renewal = append([]string{who.Key}, m.Keys[len(m.Keys)-1]), r.Operation
 	})

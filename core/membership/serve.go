@@ -203,6 +203,8 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	if err := store.Put(ctx, m); err != nil {
 		return nil, err
 	}
+	began := *m
+	n.Begun.Store(m.Operation+m.Key, &began)
 	if b.Role == plugin.RoleControlPlane {
 		if err := n.electLeaders(ctx, store.Client); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/operation"
 	"mk8s.io/mk/core/peer"
+	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/plugin"
 	"mk8s.io/mk/sdk/tokens"
 )
@@ -19,6 +20,11 @@ type plugins struct {
 	operation.Plugins
 
 	tokens *given
+	certs  certs.Plugin
+}
+
+func (p plugins) Certs(context.Context, string) (certs.Plugin, plugin.Identity, error) {
+	return p.certs, plugin.Identity{Kind: plugin.KindCerts, Name: "local"}, nil
 }
 
 func (p plugins) Tokens(context.Context) (tokens.Plugin, plugin.Identity, error) {

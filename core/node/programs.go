@@ -40,9 +40,3 @@ func (p Programs) Plugins() string { return filepath.Join(p.dir, "plugins") }
 
 // Images is the folder of the images to side-load.
 func (p Programs) Images() string { return filepath.Join(p.dir, "images") }
-
-// Units is the folder of the systemd units.
-func (p Programs) Units() string { return filepath.Join(p.dir, "units") }
-
-// Completions is the folder of the shells' completions.
-func (p Programs) Completions() string { return filepath.Join(p.dir, "completions") }

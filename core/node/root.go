@@ -254,7 +254,7 @@ func (r *Root) makeRoot() error {
 		if err := os.Mkdir(d, mode); err != nil {
 			return err
 		}
-		if err := syncPath(path.Dir(d)); err != nil {
+		if err := SyncPath(path.Dir(d)); err != nil {
 			return err
 		}
 	}

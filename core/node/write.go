@@ -301,7 +301,8 @@ func (r *Root) syncFolder(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func syncPath(name string) error {
+// SyncPath has what a folder, or a file, holds reach the disk.
+func SyncPath(name string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err

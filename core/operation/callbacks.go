@@ -103,12 +103,18 @@ func (c callbacks) refuse(callback, why string) error {
 	return plugin.Errorf(plugin.NotPossible, "%s may not ask the host to %s: %s", c.spec.Identity, callback, why)
 }
 
-// Issue has the active tokens plugin make a token.
-func (c callbacks) Issue(ctx context.Context, r tokens.IssueRequest) (tokens.Issued, error) {
-	if err := c.changing("Issue", r.Call); err != nil {
-		return tokens.Issued{}, err
+// tokens is the active tokens plugin, for a callback that changes something.
+func (c callbacks) tokens(ctx context.Context, callback string, call plugin.Call) (tokens.Plugin, error) {
+	if err := c.changing(callback, call); err != nil {
+		return nil, err
 	}
 	p, _, err := c.node.Plugins.Tokens(ctx)
+	return p, err
+}
+
+// Issue has the active tokens plugin make a token.
+func (c callbacks) Issue(ctx context.Context, r tokens.IssueRequest) (tokens.Issued, error) {
+	p, err := c.tokens(ctx, "Issue", r.Call)
 	if err != nil {
 		return tokens.Issued{}, err
 	}
@@ -117,10 +123,7 @@ func (c callbacks) Issue(ctx context.Context, r tokens.IssueRequest) (tokens.Iss
 
 // Reserve has the active tokens plugin reserve a use of a token.
 func (c callbacks) Reserve(ctx context.Context, r tokens.ReserveRequest) (tokens.Reservation, error) {
-	if err := c.changing("Reserve", r.Call); err != nil {
-		return tokens.Reservation{}, err
-	}
-	p, _, err := c.node.Plugins.Tokens(ctx)
+	p, err := c.tokens(ctx, "Reserve", r.Call)
 	if err != nil {
 		return tokens.Reservation{}, err
 	}
@@ -129,10 +132,7 @@ func (c callbacks) Reserve(ctx context.Context, r tokens.ReserveRequest) (tokens
 
 // Commit has it spent.
 func (c callbacks) Commit(ctx context.Context, call plugin.Call, reservationID string) error {
-	if err := c.changing("Commit", call); err != nil {
-		return err
-	}
-	p, _, err := c.node.Plugins.Tokens(ctx)
+	p, err := c.tokens(ctx, "Commit", call)
 	if err != nil {
 		return err
 	}
@@ -141,10 +141,7 @@ func (c callbacks) Commit(ctx context.Context, call plugin.Call, reservationID s
 
 // Release has it given back.
 func (c callbacks) Release(ctx context.Context, call plugin.Call, reservationID string) error {
-	if err := c.changing("Release", call); err != nil {
-		return err
-	}
-	p, _, err := c.node.Plugins.Tokens(ctx)
+	p, err := c.tokens(ctx, "Release", call)
 	if err != nil {
 		return err
 	}

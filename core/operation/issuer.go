@@ -144,8 +144,7 @@ func (i *Issuer) names(p pki.Profile) (pki.Names, error) {
 	case pki.NoNames:
 		return pki.Names{}, nil
 	case pki.NodeNames:
-		n, err := NormalNames([]string{i.Record.Name}, append([]string{"127.0.0.1", i.Record.Address}, i.Record.Addresses...))
-		return n, err
+		return NormalNames([]string{i.Record.Name}, append([]string{"127.0.0.1", i.Record.Address}, i.Record.Addresses...))
 	}
 	return i.serverNames()
 }

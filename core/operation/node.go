@@ -94,6 +94,10 @@ type Node struct {
 
 	barring *barring
 
+	// Begun are the joins that began here since the node was opened, as they
+	// were then: *cluster.Member, by operation and key.
+	Begun sync.Map
+
 	// Settling is held by who works on the files of the datastore meanwhile.
 	Settling sync.Mutex
 

@@ -27,6 +27,8 @@ func shippedPlugins(t *testing.T) string {
 	writeFile(t, mk, "#!/bin/false\n", 0o755)
 	pluginFolder(t, filepath.Join(dir, "plugins", "certs-local"), "certs", "local", "grants: {}\n")
 	pluginFolder(t, filepath.Join(dir, "plugins", "clustering-etcd"), "clustering", "etcd", clusteringGrants)
+	pluginFolder(t, filepath.Join(dir, "plugins", "tokens-file"), "tokens", "file", "grants: {}\n")
+	pluginFolder(t, filepath.Join(dir, "plugins", "addons-core"), "addons", "core", "grants: {}\n")
 	return mk
 }
 

@@ -18,7 +18,6 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service/supervisor"
-	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/clustering"
@@ -110,7 +109,10 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 		if err := n.followRequests(ctx, r); err != nil {
 			return err
 		}
-		return n.StartServices(ctx, o)
+		if err := n.StartServices(ctx, o); err != nil {
+			return err
+		}
+		return n.installOthers(ctx)
 	})
 	if err != nil {
 		return err
@@ -128,8 +130,13 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 		do   func(context.Context) error
 	}{
 		{identifying, func(ctx context.Context) error { return n.Identify(ctx, o) }},
-		{"install the plugins", n.InstallShipped},
-		{"ask the plugins what they offer", n.DescribeActive},
+		{"install the plugins", func(ctx context.Context) error {
+			kinds := []string{plugin.KindCerts, plugin.KindClustering}
+			if n.Record.Auth == node.Token {
+				kinds = append(kinds, plugin.KindTokens)
+			}
+			return n.InstallShipped(ctx, kinds...)
+		}},
 		{"make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},
 		{"write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) }},
 	}
@@ -207,18 +214,6 @@ func (n *Node) addresses(ctx context.Context, rec *node.Record, wanted string) e
 		}
 	}
 	return nil
-}
-
-// InstallShipped puts the plugins that came with mk into the store, also on a
-// node that was not started yet: so that another one can be made active before.
-func (n *Node) InstallShipped(ctx context.Context) error {
-	_, err := n.Dir.InstallShipped(ctx, n.Programs.Plugins(), pluginsdir.Options{
-		Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(),
-	})
-	if err != nil {
-		return err
-	}
-	return n.linkTokens()
 }
 
 // Bootstrap has every authority made, at once.

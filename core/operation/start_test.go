@@ -9,6 +9,7 @@ import (
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/pluginsdir/lockfile"
+	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -94,6 +95,50 @@ func TestOtherWordsOfAFirstStart(t *testing.T) {
 				t.Errorf("the node is %+v", r)
 			}
 		})
+	}
+}
+
+// TestPluginsThatNoStartWaitsFor: a node is made without them, and has them all
+// when it was started, also where a start ended before.
+func TestPluginsThatNoStartWaitsFor(t *testing.T) {
+	t.Parallel()
+	c := newNode(t, shippedPlugins(t))
+	n, err := c.open(c.options(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	r, err := n.Journal.Begin(t.Context(), "start", StartOptions{Name: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.first(t.Context(), r, StartOptions{Name: "n1"}); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := n.Dir.Lock()
+	if _, active := lock.ActiveFor(plugin.KindTokens, ""); err != nil || active {
+		t.Errorf("the node was made with its tokens plugin, which it does not need (%v)", err)
+	}
+	for range 2 {
+		if err := n.installOthers(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lock, err = n.Dir.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{plugin.KindCerts, plugin.KindClustering, plugin.KindTokens, plugin.KindAddons} {
+		authority := ""
+		if kind == plugin.KindCerts {
+			authority = certs.Kubernetes
+		}
+		a, active := lock.ActiveFor(kind, authority)
+		if said, err := n.Dir.LoadDescribed(a.Digest); !active || said == nil || err != nil {
+			t.Errorf("%s: active %v, says %v, %v", kind, active, said, err)
+		}
+	}
+	if err := r.End(t.Context(), nil); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -138,17 +138,6 @@ func TestRequestIsRefused(t *testing.T) {
 	}
 }
 
-func TestCheckUsages(t *testing.T) {
-	t.Parallel()
-	serving, client, api := mustProfile(t, KubeletServing), mustProfile(t, KubeletClient), mustProfile(t, APIClient)
-	wantFaults(t, serving.CheckUsages([]string{"digital signature", "server auth"}), nil)
-	wantFaults(t, serving.CheckUsages([]string{"digital signature", "key encipherment", "server auth"}), nil)
-	wantFaults(t, client.CheckUsages([]string{"digital signature", "client auth"}), nil)
-	wantFaults(t, api.CheckUsages([]string{"client auth"}), nil)
-	wantFaults(t, serving.CheckUsages([]string{"client auth"}), []string{`"server auth" is missing`, `"client auth" is not`, `"digital signature" is missing`})
-	wantFaults(t, api.CheckUsages([]string{"client auth", "cert sign"}), []string{`"cert sign" is not allowed`})
-}
-
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	for _, kt := range []KeyType{"", ECDSAP256, RSA2048} {

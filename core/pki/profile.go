@@ -212,28 +212,3 @@ func ForSigner(signer string) (Profile, bool) {
 	}
 	return all[i], true
 }
-
-// CheckUsages holds the usages that a CertificateSigningRequest names to those of its profile: as Kubernetes documents,
-// digital signature and the profile's own are required, key encipherment may be there.
-func (p Profile) CheckUsages(usages []string) error {
-	want := []string{"digital signature"}
-	if p.Server {
-		want = append(want, "server auth")
-	}
-	if p.Client {
-		want = append(want, "client auth")
-	}
-	var f faults
-	// A client that names client auth alone is common, and harmless.
-	for _, u := range want {
-		if !slices.Contains(usages, u) && (u != "digital signature" || p.Name != APIClient) {
-			f.addf("usage %q is missing", u)
-		}
-	}
-	for _, u := range usages {
-		if !slices.Contains(want, u) && u != "key encipherment" {
-			f.addf("usage %q is not allowed", u)
-		}
-	}
-	return f.wrap("profile %s", p.Name)
-}

@@ -218,8 +218,7 @@ func (n Node) removeLinks() error {
 	errs := []error{n.removePorts()}
 	for _, name := range n.Links {
 		link, err := netlink.LinkByName(name)
-		var missing netlink.LinkNotFoundError
-		if errors.As(err, &missing) {
+		if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
 			continue
 		}
 		if err == nil {

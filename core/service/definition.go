@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -32,18 +33,10 @@ func (d Definition) WithDefaults() Definition {
 	if len(d.Argv) == 0 {
 		d.Argv = []string{d.Path}
 	}
-	if d.Dir == "" {
-		d.Dir = "/"
-	}
-	if d.StopTimeout == 0 {
-		d.StopTimeout = DefaultStopTimeout
-	}
-	if d.StopSignal == 0 {
-		d.StopSignal = syscall.SIGTERM
-	}
-	if d.KillMode == "" {
-		d.KillMode = KillGroup
-	}
+	d.Dir = cmp.Or(d.Dir, "/")
+	d.StopTimeout = cmp.Or(d.StopTimeout, DefaultStopTimeout)
+	d.StopSignal = cmp.Or(d.StopSignal, syscall.SIGTERM)
+	d.KillMode = cmp.Or(d.KillMode, KillGroup)
 	return d
 }
 

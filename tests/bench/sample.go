@@ -65,6 +65,17 @@ func medians(values [][]float64) []float64 {
 	return out
 }
 
+// means are those of what was measured in turns.
+func means(values [][]float64) []float64 {
+	out := make([]float64, len(values))
+	for i, v := range values {
+		for _, x := range v {
+			out[i] += x / float64(len(v))
+		}
+	}
+	return out
+}
+
 func ms(v float64) string { return fmt.Sprintf("%.3g ms", v) }
 
 func inMS(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -118,15 +118,10 @@ func parseStatus(data []byte) (*Status, error) {
 
 // parseValue is the value of the key that an answer holds, if it holds one.
 func parseValue(data []byte) (value []byte, found bool, err error) {
-	err = fields(data, func(f field) error {
-		if f.number != 2 {
-			return nil
-		}
+	err = each(data, 2, func(f field) error {
 		found = true
-		return fields(f.bytes, func(f field) error {
-			if f.number == 5 {
-				value = f.bytes
-			}
+		return each(f.bytes, 5, func(f field) error {
+			value = f.bytes
 			return nil
 		})
 	})
@@ -135,10 +130,8 @@ func parseValue(data []byte) (value []byte, found bool, err error) {
 
 // parseBlob is the part of a snapshot that an answer holds.
 func parseBlob(data []byte) (blob []byte, err error) {
-	err = fields(data, func(f field) error {
-		if f.number == 3 {
-			blob = f.bytes
-		}
+	err = each(data, 3, func(f field) error {
+		blob = f.bytes
 		return nil
 	})
 	return blob, err
@@ -146,14 +139,9 @@ func parseBlob(data []byte) (blob []byte, err error) {
 
 // parseKeys are the keys that an answer holds.
 func parseKeys(data []byte) (keys []string, err error) {
-	err = fields(data, func(f field) error {
-		if f.number != 2 {
-			return nil
-		}
-		return fields(f.bytes, func(f field) error {
-			if f.number == 1 {
-				keys = append(keys, string(f.bytes))
-			}
+	err = each(data, 2, func(f field) error {
+		return each(f.bytes, 1, func(f field) error {
+			keys = append(keys, string(f.bytes))
 			return nil
 		})
 	})

@@ -45,6 +45,16 @@ func fields(data []byte, see func(field) error) error {
 	return nil
 }
 
+// each shows the fields of one number.
+func each(data []byte, number protowire.Number, see func(field) error) error {
+	return fields(data, func(f field) error {
+		if f.number != number {
+			return nil
+		}
+		return see(f)
+	})
+}
+
 // message is a request that is put together. As in proto3, what is empty is left out.
 type message []byte
 

@@ -62,10 +62,7 @@ func (s *supervisor) noteSaved() {
 
 func (s *supervisor) apply(defs []service.Definition) error {
 	merged := map[string]service.Definition{}
-	for _, d := range s.definitions() {
-		merged[d.Name] = d
-	}
-	for _, d := range defs {
+	for _, d := range slices.Concat(s.definitions(), defs) {
 		merged[d.Name] = d
 	}
 	if err := service.ValidateAll(defs); err != nil {

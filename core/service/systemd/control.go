@@ -155,43 +155,42 @@ func (c *Controller) Restart(ctx context.Context, names ...string) error {
 
 // Enable implements service.Enabler.
 func (c *Controller) Enable(ctx context.Context, names ...string) error {
-	units, conn, err := c.units(ctx, names)
-	if err != nil {
+	return c.unitFiles(ctx, "enable", names, func(conn *dbus.Conn, units []string) error {
+		_, _, err := conn.EnableUnitFilesContext(ctx, units, false, false)
 		return err
-	}
-	defer conn.Close()
-	if _, _, err := conn.EnableUnitFilesContext(ctx, units, false, false); err != nil {
-		return fmt.Errorf("enable services: %w", err)
-	}
-	if err := conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("reload systemd: %w", err)
-	}
-	return nil
+	})
 }
 
 // Disable implements service.Enabler.
 func (c *Controller) Disable(ctx context.Context, names ...string) error {
-	units, conn, err := c.units(ctx, names)
+	return c.unitFiles(ctx, "disable", names, func(conn *dbus.Conn, units []string) error {
+		_, err := conn.DisableUnitFilesContext(ctx, units, false)
+		return err
+	})
+}
+
+// unitFiles changes what systemd starts at boot.
+func (c *Controller) unitFiles(ctx context.Context, what string, names []string, change func(*dbus.Conn, []string) error) error {
+	defs, conn, err := c.selected(ctx, names)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.DisableUnitFilesContext(ctx, units, false); err != nil {
-		return fmt.Errorf("disable services: %w", err)
-	}
-	if err := conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("reload systemd: %w", err)
-	}
-	return nil
-}
-
-func (c *Controller) units(ctx context.Context, names []string) ([]string, *dbus.Conn, error) {
-	defs, conn, err := c.selected(ctx, names)
 	units := make([]string, 0, len(defs))
 	for _, d := range defs {
 		units = append(units, c.Unit(d.Name))
 	}
-	return units, conn, err
+	if err := change(conn, units); err != nil {
+		return fmt.Errorf("%s services: %w", what, err)
+	}
+	return reload(ctx, conn)
+}
+
+func reload(ctx context.Context, conn *dbus.Conn) error {
+	if err := conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("reload systemd: %w", err)
+	}
+	return nil
 }
 
 // Status implements service.Controller.

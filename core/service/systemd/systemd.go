@@ -140,8 +140,8 @@ func (c *Controller) Apply(ctx context.Context, defs []service.Definition) error
 		changed = true
 	}
 	if changed || c.stale(ctx, conn, defs) {
-		if err := conn.ReloadContext(ctx); err != nil {
-			return fmt.Errorf("reload systemd: %w", err)
+		if err := reload(ctx, conn); err != nil {
+			return err
 		}
 	}
 	for _, d := range defs {
@@ -239,10 +239,7 @@ func (c *Controller) Remove(ctx context.Context, names ...string) error {
 	if err := saveDefinitions(c.opts.StateFile, rest); err != nil {
 		return err
 	}
-	if err := conn.ReloadContext(ctx); err != nil {
-		return fmt.Errorf("reload systemd: %w", err)
-	}
-	return nil
+	return reload(ctx, conn)
 }
 
 func notFound(err error) bool {

@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -22,7 +23,7 @@ func render(d service.Definition, unit func(string) string, f files, version int
 
 	b.WriteString("# Written by mk; it writes it anew. What you want to add goes to a drop-in:\n")
 	fmt.Fprintf(&b, "# systemctl edit %s\n[Unit]\n", unit(d.Name))
-	line("Description", specifiers(singleLine(or(d.Description, "mk "+d.Name))))
+	line("Description", specifiers(singleLine(cmp.Or(d.Description, "mk "+d.Name))))
 	after := []string{"network.target"}
 	for _, name := range d.After {
 		after = append(after, unit(name))
@@ -116,10 +117,3 @@ func quote(s string) string {
 }
 
 func singleLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
