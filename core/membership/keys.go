@@ -300,7 +300,9 @@ func (j *join) undo(ctx context.Context) error {
 			return err
 		}
 	}
-	if j.begun != nil || j.client.Met() {
+	// A try that was killed may have been let in with this key, and not have
+	// noted it.
+	if j.begun != nil || j.client.Met() || !j.free {
 		tell, cancel := context.WithTimeout(ctx, 20*time.Second)
 		err := j.client.Call(tell, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, nil)
 		cancel()

@@ -182,7 +182,11 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	if len(r.Requests) == 0 {
 		return out, nil
 	}
-	certified, err := n.certify(ctx, m, r.Requests)
+	batch, err := signable(m, r.Requests)
+	if err != nil {
+		return nil, err
+	}
+	certified, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
 	if err != nil {
 		return nil, err
 	}

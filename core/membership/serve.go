@@ -204,7 +204,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 		return nil, err
 	}
 	began := *m
-	n.Begun.Store(m.Operation+m.Key, &began)
+	n.Begun.Store(joinID{m.Operation, m.Key}, &began)
 	if b.Role == plugin.RoleControlPlane {
 		if err := n.electLeaders(ctx, store.Client); err != nil {
 			return nil, err

@@ -2,12 +2,10 @@ package operation
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"slices"
 
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/pluginsdir"
+	"mk8s.io/mk/sdk/plugin"
 )
 
 // InstallShipped puts the plugins that came with mk into the store, also on a
@@ -23,30 +21,23 @@ func (n *Node) InstallShipped(ctx context.Context, kinds ...string) error {
 	return n.linkTokens()
 }
 
-// installOthers installs the plugins that a first start made the node without,
-// while its API server comes up.
-func (n *Node) installOthers(ctx context.Context) error {
-	if n.Record.Role == node.Worker {
-		return nil
-	}
+// installFirst installs the plugins that a first start asks. Where somebody
+// made others active before, nobody knows which those ask for.
+func (n *Node) installFirst(ctx context.Context) error {
 	lock, err := n.Dir.Lock()
 	if err != nil {
 		return err
 	}
-	shipped, err := n.Dir.PlanShipped(n.Programs.Plugins())
-	if err == nil && slices.ContainsFunc(shipped, func(s pluginsdir.Shipped) bool {
-		_, known := lock.User(s.Manifest.Identity.Kind, s.Manifest.Identity.Name)
-		return !known
-	}) {
-		err = n.InstallShipped(ctx)
+	if n.Record.Auth == node.Token || len(lock.Active) > 0 {
+		return n.InstallShipped(ctx)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil // a node needs the release's folder at its first start only
-	}
-	if err == nil {
-		err = n.linkTokens()
-	}
-	if err != nil {
+	return n.InstallShipped(ctx, plugin.KindCerts, plugin.KindClustering)
+}
+
+// installOthers installs the plugins that a first start does not ask, and keeps
+// what all offer.
+func (n *Node) installOthers(ctx context.Context) error {
+	if err := n.InstallShipped(ctx); err != nil {
 		return err
 	}
 	return n.DescribeActive(ctx)

@@ -109,10 +109,7 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 		if err := n.followRequests(ctx, r); err != nil {
 			return err
 		}
-		if err := n.StartServices(ctx, o); err != nil {
-			return err
-		}
-		return n.installOthers(ctx)
+		return n.StartServices(ctx, o)
 	})
 	if err != nil {
 		return err
@@ -125,25 +122,21 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 
 // first makes the node: identity, plugins, authorities, datastore, files.
 func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{identifying, func(ctx context.Context) error { return n.Identify(ctx, o) }},
-		{"install the plugins", func(ctx context.Context) error {
-			kinds := []string{plugin.KindCerts, plugin.KindClustering}
-			if n.Record.Auth == node.Token {
-				kinds = append(kinds, plugin.KindTokens)
-			}
-			return n.InstallShipped(ctx, kinds...)
-		}},
-		{"make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},
-		{"write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) }},
+	err := r.Step(ctx, identifying, func(ctx context.Context) error { return n.Identify(ctx, o) })
+	if err == nil {
+		err = r.Step(ctx, "install the plugins", n.installFirst)
 	}
-	for _, s := range steps {
-		if err := r.Step(ctx, s.name, s.do); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
+	}
+	var others errgroup.Group // the disk's work, beside the processor's
+	others.Go(func() error { return n.installOthers(ctx) })
+	err = r.Step(ctx, "make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) })
+	if err == nil {
+		err = r.Step(ctx, "write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) })
+	}
+	if err := errors.Join(err, others.Wait()); err != nil {
+		return err
 	}
 	// From here on the node exists: the next start takes it as it is.
 	n.Record.ClusterID = r.Record.ID

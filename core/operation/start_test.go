@@ -98,47 +98,54 @@ func TestOtherWordsOfAFirstStart(t *testing.T) {
 	}
 }
 
-// TestPluginsThatNoStartWaitsFor: a node is made without them, and has them all
-// when it was started, also where a start ended before.
-func TestPluginsThatNoStartWaitsFor(t *testing.T) {
+// TestPluginsOfAFirstStart: what it asks is installed first, all of it where
+// somebody has chosen already; when the node is made, all are there.
+func TestPluginsOfAFirstStart(t *testing.T) {
 	t.Parallel()
-	c := newNode(t, shippedPlugins(t))
-	n, err := c.open(c.options(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = n.Close() })
-	r, err := n.Journal.Begin(t.Context(), "start", StartOptions{Name: "n1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.first(t.Context(), r, StartOptions{Name: "n1"}); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := n.Dir.Lock()
-	if _, active := lock.ActiveFor(plugin.KindTokens, ""); err != nil || active {
-		t.Errorf("the node was made with its tokens plugin, which it does not need (%v)", err)
-	}
-	for range 2 {
+	for name, c := range map[string]struct {
+		auth   node.Auth
+		chosen bool
+		tokens bool // are among the first
+	}{
+		"certificates": {node.X509, false, false},
+		"tokens":       {node.Token, false, true},
+		"chosen":       {node.X509, true, true},
+	} {
+		child := newNode(t, shippedPlugins(t))
+		n, err := child.open(child.options(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = n.Close() })
+		if c.chosen {
+			if err := n.InstallShipped(t.Context(), plugin.KindClustering); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.SetRecord(&node.Record{Auth: c.auth})
+		if err := n.installFirst(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		lock, err := n.Dir.Lock()
+		if _, active := lock.ActiveFor(plugin.KindTokens, ""); err != nil || active != c.tokens {
+			t.Errorf("%s: the tokens plugin is active first: %v, %v", name, active, err)
+		}
 		if err := n.installOthers(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if lock, err = n.Dir.Lock(); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{plugin.KindCerts, plugin.KindClustering, plugin.KindTokens, plugin.KindAddons} {
-		authority := ""
-		if kind == plugin.KindCerts {
-			authority = certs.Kubernetes
+		if lock, err = n.Dir.Lock(); err != nil {
+			t.Fatal(err)
 		}
-		a, active := lock.ActiveFor(kind, authority)
-		if said, err := n.Dir.LoadDescribed(a.Digest); !active || said == nil || err != nil {
-			t.Errorf("%s: active %v, says %v, %v", kind, active, said, err)
+		for _, kind := range []string{plugin.KindCerts, plugin.KindClustering, plugin.KindTokens, plugin.KindAddons} {
+			authority := ""
+			if kind == plugin.KindCerts {
+				authority = certs.Kubernetes
+			}
+			a, active := lock.ActiveFor(kind, authority)
+			if said, err := n.Dir.LoadDescribed(a.Digest); !active || said == nil || err != nil {
+				t.Errorf("%s: %s: active %v, says %v, %v", name, kind, active, said, err)
+			}
 		}
-	}
-	if err := r.End(t.Context(), nil); err != nil {
-		t.Error(err)
 	}
 }
 

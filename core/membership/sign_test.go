@@ -113,7 +113,8 @@ func TestCertificatesMadeBeforeTheRecordIsRead(t *testing.T) {
 		"the join began elsewhere":              {nil, record("10.0.0.2"), 1, ""},
 		"the join ended elsewhere":              {record("10.0.0.2"), nil, 1, JoinEnded},
 		"no join":                               {nil, nil, 0, JoinEnded},
-		"its address is another one since":      {record("10.0.0.2"), record("10.0.0.3"), 1, NotPermitted},
+		"its address is another one since":      {record("10.0.0.2"), func() *cluster.Member { m := record("10.0.0.3"); m.Certified = false; return m }(), 1, NotPermitted},
+		"it began so long ago that it ended":    {func() *cluster.Member { m := record("10.0.0.2"); m.Until = at; return m }(), record("10.0.0.2"), 1, ""},
 		"its address was another one":           {record("10.0.0.3"), record("10.0.0.2"), 1, ""},
 		"it has more addresses than it asks of": {record("10.0.0.2"), func() *cluster.Member { m := record("10.0.0.2"); m.Addresses = []string{"10.0.0.9"}; return m }(), 2, ""},
 	} {
@@ -130,7 +131,7 @@ func TestCertificatesMadeBeforeTheRecordIsRead(t *testing.T) {
 			}
 		}
 		if c.began != nil {
-			n.Begun.Store("o1k1", c.began)
+			n.Begun.Store(joinID{"o1", "k1"}, c.began)
 		}
 		out, err := n.SignFor(t.Context(), Caller{Key: "k1"}, peer.Sign{Operation: "o1", Node: "w1", Requests: []peer.SignEntry{{Profile: pki.Kubelet, CSR: csr}}})
 		if (err == nil) != (c.reason == "") || err != nil && (out != nil || !errors.Is(err, c.reason)) {
@@ -140,6 +141,10 @@ func TestCertificatesMadeBeforeTheRecordIsRead(t *testing.T) {
 			t.Errorf("%s: %d times signed, want %d", name, a.signed, c.signed)
 		}
 		if err != nil {
+			// Nobody is let in who is refused.
+			if kept, e := store.Get(t.Context(), "w1"); e != nil || kept != nil && kept.Certified != c.now.Certified {
+				t.Errorf("%s: the record is %+v, %v", name, kept, e)
+			}
 			continue
 		}
 		cert, err := pki.ParseCertificate(out.Certificates[0])
