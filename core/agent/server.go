@@ -164,7 +164,7 @@ func (s *server) routes() http.Handler {
 	mux.Handle("POST "+peer.SignPath, queued(handle(s, membership.Node.SignFor)))
 	mux.Handle("POST "+peer.RenewPath, queued(handle(s, membership.Node.RenewFor)))
 	mux.Handle("POST "+peer.CommitPath, queued(handle(s, done(membership.Node.CommitJoin))))
-	mux.Handle("POST "+peer.ReleasePath, queued(handle(s, done(membership.Node.ReleaseJoin))))
+	mux.Handle("POST "+peer.ReleasePath, queued(handle(s, membership.Node.ReleaseJoin)))
 	mux.Handle("POST "+peer.LeavePath, handle(s, done(membership.Node.LetGo)))
 	mux.Handle("POST "+peer.DrainPath, handle(s, done(membership.Node.LetGoOfPods)))
 	mux.Handle("POST "+peer.IdentityPath, handle(s, s.identity))

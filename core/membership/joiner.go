@@ -218,11 +218,18 @@ func ParseTaint(text string) (kube.Taint, error) {
 
 // ReleaseJoin takes back all that a joiner has here, also where it was
 // committed and did not hear of it. One that has nothing is no error.
-func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) error {
+func (n Node) ReleaseJoin(ctx context.Context, who Caller, ref peer.Ref) (*peer.Released, error) {
 	store, all, err := n.records(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	out := &peer.Released{Held: slices.ContainsFunc(all, func(m *cluster.Member) bool {
+		return m.State == cluster.Joining && m.Operation != ref.Operation && m.Key == who.Key && who.Key != ""
+	})}
+	return out, n.releaseJoin(ctx, store, all, who, ref)
+}
+
+func (n Node) releaseJoin(ctx context.Context, store cluster.Members, all []*cluster.Member, who Caller, ref peer.Ref) error {
 	if m := committed(all, who, ref.Operation); m != nil && (m.Role == plugin.RoleWorker || m.NoVote) {
 		return n.ForgetNode(ctx, m.Name)
 	}

@@ -304,9 +304,10 @@ func (j *join) undo(ctx context.Context) error {
 	// noted it.
 	if j.begun != nil || j.client.Met() || !j.free {
 		tell, cancel := context.WithTimeout(ctx, 20*time.Second)
-		err := j.client.Call(tell, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, nil)
+		var released peer.Released
+		err := j.client.Call(tell, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, &released)
 		cancel()
-		if j.free = err == nil; err != nil {
+		if j.free = err == nil && !released.Held; err != nil {
 			// What is there ends by itself with its lease. Until then the token
 			// is good for this key alone: it stays for the next try.
 			j.n.detail(fmt.Sprintf("the cluster was not told: %v", err))

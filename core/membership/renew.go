@@ -153,6 +153,12 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	if err := renewable(m, who, r); err != nil {
 		return nil, err
 	}
+	var batch []operation.Request
+	if len(r.Requests) > 0 { // else it asks what the cluster is
+		if batch, err = signable(m, r.Requests); err != nil {
+			return nil, err
+		}
+	}
 	t, _, err := n.Plugins.Tokens(ctx)
 	if err != nil {
 		return nil, err
@@ -181,10 +187,6 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	out := &peer.Renewed{Trust: begun.Trust[certs.Kubernetes], APIServers: begun.APIServers, Agents: begun.Agents}
 	if len(r.Requests) == 0 {
 		return out, nil
-	}
-	batch, err := signable(m, r.Requests)
-	if err != nil {
-		return nil, err
 	}
 	certified, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
 	if err != nil {

@@ -203,8 +203,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	if err := store.Put(ctx, m); err != nil {
 		return nil, err
 	}
-	began := *m
-	n.Begun.Store(joinID{m.Operation, m.Key}, &began)
+	n.remember(*m)
 	if b.Role == plugin.RoleControlPlane {
 		if err := n.electLeaders(ctx, store.Client); err != nil {
 			return nil, err

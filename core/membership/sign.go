@@ -39,6 +39,9 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 	}
 	m, err := n.signRecord(ctx, store, who, s)
 	same := err == nil && began != nil && began.Name == m.Name && began.Address == m.Address && slices.Equal(began.Addresses, m.Addresses)
+	if !same {
+		cancel()
+	}
 	var batch []operation.Request
 	if err == nil && !same {
 		batch, err = signable(m, s.Requests)
@@ -46,7 +49,7 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 	if err == nil {
 		err = n.letRegister(ctx, store, m)
 	}
-	if err != nil || !same {
+	if err != nil {
 		cancel()
 	}
 	early.Wait()
@@ -65,20 +68,27 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 // joinID is what a join is known by.
 type joinID struct{ operation, key string }
 
+// remember keeps the record of a join that began here, and forgets those whose
+// lease has ended.
+func (n Node) remember(m cluster.Member) {
+	n.Begun.Range(func(id, began any) bool {
+		if !began.(*cluster.Member).Live(n.Now()) {
+			n.Begun.Delete(id)
+		}
+		return true
+	})
+	m.Forward = false
+	n.Begun.Store(joinID{m.Operation, m.Key}, &m)
+}
+
 // began is the record of a caller's join as it was when it began on this node,
 // or nil: it may have ended since.
 func (n Node) began(who Caller, operation string) *cluster.Member {
-	id := joinID{operation, who.Key}
-	m, ok := n.Begun.Load(id)
-	if !ok {
+	m, ok := n.Begun.Load(joinID{operation, who.Key})
+	if !ok || !m.(*cluster.Member).Live(n.Now()) {
 		return nil
 	}
-	began, _ := m.(*cluster.Member)
-	if !began.Live(n.Now()) {
-		n.Begun.Delete(id)
-		return nil
-	}
-	return began
+	return m.(*cluster.Member)
 }
 
 // signRecord is the record of the node that asks for certificates. A joiner

@@ -107,6 +107,37 @@ func TestAGuestIsTakenBackWithItsLease(t *testing.T) {
 	}
 }
 
+// A join that is given up, and of which the server has heard nothing, says
+// nothing of another with the same key: the key stays good for that one.
+func TestWhatIsHeldBehindARelease(t *testing.T) {
+	t.Parallel()
+	n, _ := serving(t)
+	n.Plugins = plugins{tokens: &given{}}
+	store, err := n.Store()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*cluster.Member{
+		{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k", Server: "n1", Until: at.Add(time.Hour)},
+		{Name: "w2", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o2", Key: "other", Server: "n1", Until: at.Add(time.Hour)},
+	} {
+		if err := store.Put(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		operation string
+		held      bool
+		left      int
+	}{{"unheard", true, 2}, {"o1", false, 1}, {"o1", false, 1}} {
+		out, err := n.ReleaseJoin(t.Context(), Caller{Key: "k"}, peer.Ref{Operation: c.operation})
+		all, listed := store.List(t.Context())
+		if err != nil || listed != nil || out.Held != c.held || len(all) != c.left {
+			t.Errorf("%s: %+v, %d records left, %v", c.operation, out, len(all), errors.Join(err, listed))
+		}
+	}
+}
+
 // Certificates of a worker that mk does not run are not mk's to renew.
 func TestWhoseCertificatesAreRenewed(t *testing.T) {
 	t.Parallel()

@@ -126,17 +126,28 @@ func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
 	if err == nil {
 		err = r.Step(ctx, "install the plugins", n.installFirst)
 	}
+	if err == nil && r.Resumed {
+		err = n.installFirst(ctx) // they may be others by now, and must not change while they are asked
+	}
 	if err != nil {
 		return err
 	}
+	beside, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var others errgroup.Group // the disk's work, beside the processor's
-	others.Go(func() error { return n.installOthers(ctx) })
+	others.Go(func() error { return n.installOthers(beside) })
 	err = r.Step(ctx, "make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) })
 	if err == nil {
 		err = r.Step(ctx, "write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) })
 	}
-	if err := errors.Join(err, others.Wait()); err != nil {
+	if err != nil {
+		cancel()
+		_ = others.Wait() // it was cut short
 		return err
+	}
+	if err := others.Wait(); err != nil {
+		// Files hold the words of this start: whoever comes next goes on with it.
+		return errors.Join(err, r.GoForward())
 	}
 	// From here on the node exists: the next start takes it as it is.
 	n.Record.ClusterID = r.Record.ID

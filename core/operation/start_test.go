@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"mk8s.io/mk/core/node"
+	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/pluginsdir/lockfile"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/plugin"
@@ -146,6 +149,37 @@ func TestPluginsOfAFirstStart(t *testing.T) {
 				t.Errorf("%s: %s: active %v, says %v, %v", name, kind, active, said, err)
 			}
 		}
+	}
+}
+
+// TestAPluginThatNoStartAsksIsBroken: files hold the words of a start that ended
+// for it, so that other words are refused, and the same go on when it is mended.
+func TestAPluginThatNoStartAsksIsBroken(t *testing.T) {
+	t.Parallel()
+	c := newNode(t, shippedPlugins(t))
+	n, err := c.open(c.options(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	program := filepath.Join(n.Programs.Plugins(), "addons-core/bin/core")
+	whole, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, program, string(whole)+"x", 0o755)
+	o := StartOptions{Name: "n1", Address: "10.9.8.7", PodCIDR: "10.1.0.0/16", NoWait: true}
+	if err := n.Start(t.Context(), o); !errors.Is(err, pluginsdir.ErrRefused) {
+		t.Fatalf("a start with a broken plugin: %v", err)
+	}
+	writeFile(t, program, string(whole), 0o755)
+	other := o
+	other.PodCIDR = "10.77.0.0/16"
+	if err := n.Start(t.Context(), other); err == nil {
+		t.Error("other words than those that files hold were taken")
+	}
+	if err := n.Start(t.Context(), o); err != nil || n.Record.Network.PodCIDR != o.PodCIDR {
+		t.Errorf("the same words: %v, pods in %s", err, n.Record.Network.PodCIDR)
 	}
 }
 

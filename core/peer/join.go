@@ -189,6 +189,12 @@ type Ref struct {
 	Operation string `json:"operation"`
 }
 
+// Released answers that a join was taken back.
+type Released struct {
+	// Held says that the server has another join of the caller's key.
+	Held bool `json:"held,omitempty"`
+}
+
 // Leave says that the caller's node leaves, or is removed.
 type Leave struct {
 	Node string `json:"node"`
