@@ -45,7 +45,6 @@ type Options struct {
 	Trial     Trial                 // nil means that it is not started
 	Pins      []lockfile.Pin        // versions that open operations need
 	Limits    folder.Limits         // zero means folder.DefaultLimits
-	Kinds     []string              // of InstallShipped: only the default plugins of these kinds; empty means all
 
 	reached func(Step) error // tests stop an install here
 	rebuilt bool             // a shipped plugin takes another content's place

@@ -92,39 +92,6 @@ func TestOneOfTwoStrategiesIsTheDefault(t *testing.T) {
 	}
 }
 
-// TestInstallShippedOfSomeKinds: only those that become active for them; the
-// others are there for the next time.
-func TestInstallShippedOfSomeKinds(t *testing.T) {
-	t.Parallel()
-	d := newDir(t)
-	from := shipped(t, t.TempDir(), "certs/local 1.0.0 a", "clustering/approve 1.0.0 b", "clustering/etcd 1.0.0 c", "tokens/file 1.0.0 d")
-	ok(t, os.WriteFile(from+"/defaults", []byte("certs/local\nclustering/etcd\ntokens/file\n"), 0o644))
-	ok(t, os.Mkdir(from+"/notes", 0o755))
-	for _, want := range []struct {
-		kinds []string
-		names []string
-	}{
-		{[]string{"certs", "clustering"}, []string{"local", "etcd"}},
-		{[]string{"certs", "clustering"}, nil},
-		{nil, []string{"approve", "file"}},
-	} {
-		o := options()
-		o.Kinds = want.kinds
-		r, err := d.InstallShipped(t.Context(), from, o)
-		ok(t, err)
-		var names []string
-		for _, one := range r {
-			names = append(names, one.Installed.Name)
-		}
-		if !slices.Equal(names, want.names) {
-			t.Errorf("of %v: installed %v, want %v", want.kinds, names, want.names)
-		}
-	}
-	if a, found := lock(t, d).ActiveFor("clustering", ""); !found || a.Name != "etcd" {
-		t.Errorf("active is %q", a.Name)
-	}
-}
-
 func TestOneBadShippedPluginDoesNotKeepOthersOut(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)

@@ -47,9 +47,7 @@ func (d *Dir) InstallShipped(ctx context.Context, folder string, o Options) ([]*
 		if e.IsDir() {
 			s := &shipping{folder: filepath.Join(folder, e.Name()), name: e.Name(), options: o}
 			s.err = s.look(l)
-			if s.wanted(defaults) {
-				all = append(all, s)
-			}
+			all = append(all, s)
 		}
 	}
 	if err := d.fetchShipped(ctx, l, all); err != nil {
@@ -78,19 +76,6 @@ type shipping struct {
 	fetch        bool               // it is to be installed
 	install      *install
 	err          error
-}
-
-// wanted reports whether a plugin is among those that InstallShipped was asked
-// for. What is wrong with a folder is to be told with the others.
-func (s *shipping) wanted(defaults []string) bool {
-	if len(s.options.Kinds) == 0 {
-		return true
-	}
-	if s.manifest == nil {
-		return false
-	}
-	id := s.manifest.Identity.Identity
-	return slices.Contains(s.options.Kinds, id.Kind) && (defaults == nil || slices.Contains(defaults, id.String()))
 }
 
 // fetchShipped copies what is to be installed, all of it at once: that takes

@@ -18,6 +18,7 @@ import (
 	"mk8s.io/mk/core/node"
 	"mk8s.io/mk/core/pki"
 	"mk8s.io/mk/core/service/supervisor"
+	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/changeset"
 	"mk8s.io/mk/sdk/clustering"
@@ -122,32 +123,20 @@ func (n *Node) start(ctx context.Context, r *Run, o StartOptions) error {
 
 // first makes the node: identity, plugins, authorities, datastore, files.
 func (n *Node) first(ctx context.Context, r *Run, o StartOptions) error {
-	err := r.Step(ctx, identifying, func(ctx context.Context) error { return n.Identify(ctx, o) })
-	if err == nil {
-		err = r.Step(ctx, "install the plugins", n.installFirst)
+	steps := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{identifying, func(ctx context.Context) error { return n.Identify(ctx, o) }},
+		{"install the plugins", n.InstallShipped},
+		{"ask the plugins what they offer", n.DescribeActive},
+		{"make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) }},
+		{"write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) }},
 	}
-	if err == nil && r.Resumed {
-		err = n.installFirst(ctx) // they may be others by now, and must not change while they are asked
-	}
-	if err != nil {
-		return err
-	}
-	beside, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var others errgroup.Group // the disk's work, beside the processor's
-	others.Go(func() error { return n.installOthers(beside) })
-	err = r.Step(ctx, "make the authorities", func(ctx context.Context) error { return n.Bootstrap(ctx, r) })
-	if err == nil {
-		err = r.Step(ctx, "write the node's files", func(ctx context.Context) error { return n.Configure(ctx, r) })
-	}
-	if err != nil {
-		cancel()
-		_ = others.Wait() // it was cut short
-		return err
-	}
-	if err := others.Wait(); err != nil {
-		// Files hold the words of this start: whoever comes next goes on with it.
-		return errors.Join(err, r.GoForward())
+	for _, s := range steps {
+		if err := r.Step(ctx, s.name, s.do); err != nil {
+			return err
+		}
 	}
 	// From here on the node exists: the next start takes it as it is.
 	n.Record.ClusterID = r.Record.ID
@@ -218,6 +207,18 @@ func (n *Node) addresses(ctx context.Context, rec *node.Record, wanted string) e
 		}
 	}
 	return nil
+}
+
+// InstallShipped puts the plugins that came with mk into the store, also on a
+// node that was not started yet: so that another one can be made active before.
+func (n *Node) InstallShipped(ctx context.Context) error {
+	_, err := n.Dir.InstallShipped(ctx, n.Programs.Plugins(), pluginsdir.Options{
+		Host: HostContracts(n.Version), By: n.User, At: n.Now().UTC(),
+	})
+	if err != nil {
+		return err
+	}
+	return n.linkTokens()
 }
 
 // Bootstrap has every authority made, at once.

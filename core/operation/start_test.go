@@ -4,15 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
 	"mk8s.io/mk/core/node"
-	"mk8s.io/mk/pluginsdir"
 	"mk8s.io/mk/pluginsdir/lockfile"
-	"mk8s.io/mk/sdk/certs"
 	"mk8s.io/mk/sdk/plugin"
 )
 
@@ -98,88 +94,6 @@ func TestOtherWordsOfAFirstStart(t *testing.T) {
 				t.Errorf("the node is %+v", r)
 			}
 		})
-	}
-}
-
-// TestPluginsOfAFirstStart: what it asks is installed first, all of it where
-// somebody has chosen already; when the node is made, all are there.
-func TestPluginsOfAFirstStart(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		auth   node.Auth
-		chosen bool
-		tokens bool // are among the first
-	}{
-		"certificates": {node.X509, false, false},
-		"tokens":       {node.Token, false, true},
-		"chosen":       {node.X509, true, true},
-	} {
-		child := newNode(t, shippedPlugins(t))
-		n, err := child.open(child.options(nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = n.Close() })
-		if c.chosen {
-			if err := n.InstallShipped(t.Context(), plugin.KindClustering); err != nil {
-				t.Fatal(err)
-			}
-		}
-		n.SetRecord(&node.Record{Auth: c.auth})
-		if err := n.installFirst(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		lock, err := n.Dir.Lock()
-		if _, active := lock.ActiveFor(plugin.KindTokens, ""); err != nil || active != c.tokens {
-			t.Errorf("%s: the tokens plugin is active first: %v, %v", name, active, err)
-		}
-		if err := n.installOthers(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if lock, err = n.Dir.Lock(); err != nil {
-			t.Fatal(err)
-		}
-		for _, kind := range []string{plugin.KindCerts, plugin.KindClustering, plugin.KindTokens, plugin.KindAddons} {
-			authority := ""
-			if kind == plugin.KindCerts {
-				authority = certs.Kubernetes
-			}
-			a, active := lock.ActiveFor(kind, authority)
-			if said, err := n.Dir.LoadDescribed(a.Digest); !active || said == nil || err != nil {
-				t.Errorf("%s: %s: active %v, says %v, %v", name, kind, active, said, err)
-			}
-		}
-	}
-}
-
-// TestAPluginThatNoStartAsksIsBroken: files hold the words of a start that ended
-// for it, so that other words are refused, and the same go on when it is mended.
-func TestAPluginThatNoStartAsksIsBroken(t *testing.T) {
-	t.Parallel()
-	c := newNode(t, shippedPlugins(t))
-	n, err := c.open(c.options(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = n.Close() })
-	program := filepath.Join(n.Programs.Plugins(), "addons-core/bin/core")
-	whole, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, program, string(whole)+"x", 0o755)
-	o := StartOptions{Name: "n1", Address: "10.9.8.7", PodCIDR: "10.1.0.0/16", NoWait: true}
-	if err := n.Start(t.Context(), o); !errors.Is(err, pluginsdir.ErrRefused) {
-		t.Fatalf("a start with a broken plugin: %v", err)
-	}
-	writeFile(t, program, string(whole), 0o755)
-	other := o
-	other.PodCIDR = "10.77.0.0/16"
-	if err := n.Start(t.Context(), other); err == nil {
-		t.Error("other words than those that files hold were taken")
-	}
-	if err := n.Start(t.Context(), o); err != nil || n.Record.Network.PodCIDR != o.PodCIDR {
-		t.Errorf("the same words: %v, pods in %s", err, n.Record.Network.PodCIDR)
 	}
 }
 
