@@ -30,12 +30,13 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 	var refused error
 	var early sync.WaitGroup
 	began := n.began(who, s.Operation)
-	asked, err := signable(began, s.Requests)
-	if err != nil {
-		began = nil // the record decides
-	}
 	if began != nil {
-		early.Go(func() { certified, refused = n.Issuer.SignFor(within, "for/"+began.Name, asked) })
+		asked, err := signable(began, s.Requests)
+		if err != nil {
+			began = nil // the record decides
+		} else {
+			early.Go(func() { certified, refused = n.Issuer.SignFor(within, "for/"+began.Name, asked) })
+		}
 	}
 	m, err := n.signRecord(ctx, store, who, s)
 	same := err == nil && began != nil && began.Name == m.Name && began.Address == m.Address && slices.Equal(began.Addresses, m.Addresses)
@@ -166,9 +167,6 @@ func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster
 
 // signable holds requests of a node to the policy.
 func signable(m *cluster.Member, requests []peer.SignEntry) ([]operation.Request, error) {
-	if m == nil {
-		return nil, nil
-	}
 	if len(requests) == 0 || len(requests) > len(pki.Profiles()) {
 		return nil, plugin.Errorf(plugin.BadArgument, "%d certificates cannot be asked for at once", len(requests))
 	}
