@@ -317,12 +317,14 @@ func (n Node) guestWish(m *cluster.Member, others []*cluster.Member, p pki.Profi
 	if err != nil {
 		return w, err
 	}
+	w.Parsed = csr
 	if p.Names == pki.NoNames {
-		return w, pki.CheckCSR(request, w.Request)
+		_, err := pki.CheckCSR(request, w.Request)
+		return w, err
 	}
 	asked := pki.NamesOf(csr.DNSNames, csr.IPAddresses)
 	w.Names = pki.Names{DNS: []string{m.Name}, IPs: asked.IPs}
-	if err := pki.CheckCSR(request, w.Request); err != nil {
+	if _, err := pki.CheckCSR(request, w.Request); err != nil {
 		return w, err
 	}
 	list := peer.Begin{Address: m.Address}

@@ -61,15 +61,12 @@ func (i *Issuer) foreign(q certs.CertificateRequest) (*wish, error) {
 	if err := request.Check(); err != nil {
 		return nil, err
 	}
-	if err := pki.CheckCSR(q.CSR, request); err != nil {
-		return nil, err
-	}
-	csr, err := pki.ParseCSR(q.CSR)
+	csr, err := pki.CheckCSR(q.CSR, request)
 	if err != nil {
 		return nil, err
 	}
 	request.Names = pki.NamesOf(csr.DNSNames, csr.IPAddresses)
-	return &wish{csr: q.CSR, request: request, keyType: pki.KeyTypeOf(csr.PublicKey)}, nil
+	return &wish{csr: q.CSR, parsed: csr, request: request, keyType: pki.KeyTypeOf(csr.PublicKey)}, nil
 }
 
 func (i *Issuer) signForeign(ctx context.Context, operationID string, w *wish) (certs.SignResult, error) {

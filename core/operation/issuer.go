@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,9 +54,9 @@ type Issuer struct {
 
 	mu    sync.Mutex
 	trust map[string]certs.Authority
-	// The certificates on disk as they were last read, and when the newest of
-	// them begins.
-	seen   string
+	// The generation of the certificates on disk that was last read, and when
+	// the newest of them begins.
+	seen   int
 	newest time.Time
 }
 
@@ -67,6 +68,7 @@ type wish struct {
 	key     crypto.Signer
 	keyPEM  []byte
 	csr     []byte
+	parsed  *x509.CertificateRequest
 	cert    []byte
 	keyType pki.KeyType // of a foreign key; others are of the issuer's
 	granted *pki.Names  // where they are fewer than the CSR asks for
@@ -224,7 +226,8 @@ func (i *Issuer) makeKeys(ctx context.Context, wishes []*wish) error {
 			if w.csr, err = pki.NewCSR(w.key, w.request); err != nil {
 				return err
 			}
-			return pki.CheckCSR(w.csr, w.request)
+			w.parsed, err = pki.CheckCSR(w.csr, w.request)
+			return err
 		})
 	}
 	return group.Wait()
@@ -294,7 +297,7 @@ func accept(w *wish, r certs.SignResult, a certs.Authority, who plugin.Identity,
 	}
 	cert, err := pki.WithChain(r.Granted.Certificate, a.Chain)
 	if err == nil {
-		err = pki.CheckCertificate(cert, pki.Expect{CSR: w.csr, Request: w.request, Granted: w.granted, Now: now, Trust: trusted(a)})
+		err = pki.CheckCertificate(cert, pki.Expect{CSR: w.parsed, Request: w.request, Granted: w.granted, Now: now, Trust: trusted(a)})
 	}
 	if err != nil {
 		return fmt.Errorf("%s signed a certificate that cannot be used: %w", who, err)

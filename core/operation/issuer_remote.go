@@ -2,6 +2,7 @@ package operation
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -40,7 +41,8 @@ func (i *Issuer) signRemotely(ctx context.Context, authority pki.Authority, batc
 
 // Request is a certificate for a key that another node holds.
 type Request struct {
-	CSR []byte
+	CSR    []byte
+	Parsed *x509.CertificateRequest
 	pki.Request
 	// Granted are the names that the certificate is to have, where they are
 	// fewer than the CSR asks for.
@@ -56,11 +58,7 @@ func (i *Issuer) SignFor(ctx context.Context, operationID string, requests []Req
 	}
 	batch := make([]*wish, len(requests))
 	for n, r := range requests {
-		csr, err := pki.ReadCSR(r.CSR)
-		if err != nil {
-			return nil, err
-		}
-		batch[n] = &wish{csr: r.CSR, request: r.Request, granted: r.Granted, keyType: pki.KeyTypeOf(csr.PublicKey)}
+		batch[n] = &wish{csr: r.CSR, parsed: r.Parsed, request: r.Request, granted: r.Granted, keyType: pki.KeyTypeOf(r.Parsed.PublicKey)}
 	}
 	if err := i.sign(ctx, operationID, pki.Kubernetes, batch, now); err != nil {
 		return nil, err

@@ -25,7 +25,7 @@ func (n *Node) SignRequest(ctx context.Context, csr kube.CSR) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wish{csr: csr.Request, request: pki.Request{Profile: p, Node: n.Record.Name, Life: csr.Life}}
+	w := &wish{csr: csr.Request, parsed: parsed, request: pki.Request{Profile: p, Node: n.Record.Name, Life: csr.Life}}
 	if w.request.Life > p.MaxLife {
 		w.request.Life = p.MaxLife
 	}
@@ -35,7 +35,7 @@ func (n *Node) SignRequest(ctx context.Context, csr kube.CSR) ([]byte, error) {
 			w.request.Names.IPs = append(w.request.Names.IPs, a.Unmap())
 		}
 	}
-	if err := pki.CheckCSR(csr.Request, w.request); err != nil {
+	if _, err := pki.CheckCSR(csr.Request, w.request); err != nil {
 		return nil, err
 	}
 	now := n.Now()

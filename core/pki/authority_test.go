@@ -26,7 +26,7 @@ func certPEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func makeAuthority(t testing.TB, name string, parent *authority, ends time.Time) *authority {
+func makeAuthority(t testing.TB, name string, parent *authority, ends time.Time, usages ...x509.ExtKeyUsage) *authority {
 	t.Helper()
 	key, _, err := NewKey(ECDSAP256)
 	if err != nil {
@@ -34,7 +34,7 @@ func makeAuthority(t testing.TB, name string, parent *authority, ends time.Time)
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: now().Add(-time.Hour), NotAfter: ends, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		NotBefore: now().Add(-time.Hour), NotAfter: ends, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, ExtKeyUsage: usages,
 	}
 	signer, issuer := key, tmpl
 	if parent != nil {
@@ -106,6 +106,15 @@ func mustProfile(t testing.TB, name string) Profile {
 func mustCSR(t testing.TB, key crypto.Signer, r Request) []byte {
 	t.Helper()
 	csr, err := NewCSR(key, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csr
+}
+
+func mustParse(t testing.TB, csrPEM []byte) *x509.CertificateRequest {
+	t.Helper()
+	csr, err := ParseCSR(csrPEM)
 	if err != nil {
 		t.Fatal(err)
 	}

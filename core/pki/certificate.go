@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -18,11 +19,11 @@ type Trust struct {
 
 // Expect is what a certificate is checked against after signing.
 type Expect struct {
-	CSR     []byte    // the request that was given to the authority, PEM; CheckCSR has passed it
-	Request Request   // what was asked
-	Granted *Names    // of the names that the CSR asks for, those that were granted; nil means all
-	Trust   Trust     // of the request's authority
-	AskedAt time.Time // when it was asked; the zero time means Now. Signatures may be pending for days
+	CSR     *x509.CertificateRequest // that was given to the authority; CheckCSR has passed it
+	Request Request                  // what was asked
+	Granted *Names                   // of the names that the CSR asks for, those that were granted; nil means all
+	Trust   Trust                    // of the request's authority
+	AskedAt time.Time                // when it was asked; the zero time means Now. Signatures may be pending for days
 	Now     time.Time
 }
 
@@ -36,11 +37,7 @@ func CheckCertificate(certPEM []byte, e Expect) error {
 	if err != nil {
 		return err
 	}
-	csr, err := ReadCSR(e.CSR)
-	if err != nil {
-		return err
-	}
-	p := e.Request.Profile
+	csr, p := e.CSR, e.Request.Profile
 	var f faults
 	if !samePublic(cert.PublicKey, csr.PublicKey) {
 		f.addf("key: it is for another key than the request's")
@@ -159,46 +156,58 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // verify builds a chain for each usage of the profile, and wants one in which nothing ends before the leaf.
 func verify(cert *x509.Certificate, between []*x509.Certificate, p Profile, t Trust, at time.Time) error {
 	var f faults
-	chain := x509.NewCertPool()
+	pool := x509.NewCertPool()
 	for _, c := range between {
-		chain.AddCert(c)
+		pool.AddCert(c)
 	}
+	var chain []*x509.Certificate // that serves any usage of the leaf, if those who verify servers and clients are the same
 	for _, usage := range p.ExtKeyUsage() {
 		bundle := t.Servers
 		if usage == x509.ExtKeyUsageClientAuth {
 			bundle = t.Clients
 		}
-		if err := verifyUsage(cert, usage, bundle, chain, at); err != nil {
+		if chain != nil && bytes.Equal(t.Servers, t.Clients) {
+			continue
+		}
+		var err error
+		if chain, err = verifyUsage(cert, usage, bundle, pool, at); err != nil {
 			f.addf("as %s, by authority %s: %w", ekuName(usage), p.Authority, err)
+		}
+		if slices.ContainsFunc(chain, limited) {
+			chain = nil
 		}
 	}
 	return f.wrap("verify")
 }
 
-func verifyUsage(cert *x509.Certificate, usage x509.ExtKeyUsage, bundle []byte, chain *x509.CertPool, at time.Time) error {
+// limited tells that an authority is good for some usages only.
+func limited(ca *x509.Certificate) bool { return len(ca.ExtKeyUsage)+len(ca.UnknownExtKeyUsage) > 0 }
+
+// verifyUsage answers the authorities above a certificate.
+func verifyUsage(cert *x509.Certificate, usage x509.ExtKeyUsage, bundle []byte, between *x509.CertPool, at time.Time) ([]*x509.Certificate, error) {
 	certs, err := ParseBundle(bundle)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	roots := x509.NewCertPool()
 	for _, c := range certs {
 		roots.AddCert(c)
 	}
 	found, err := cert.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: chain, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage},
+		Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage},
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // wrapped once by verify
+		return nil, err //nolint:wrapcheck // wrapped once by verify
 	}
 	// A leaf that is in the bundle itself verifies alone: then nobody has signed it.
 	found = slices.DeleteFunc(found, func(c []*x509.Certificate) bool { return len(c) < 2 })
 	if len(found) == 0 {
-		return errors.New("it is itself in the bundle that should verify it")
+		return nil, errors.New("it is itself in the bundle that should verify it")
 	}
 	for _, c := range found {
 		if !slices.ContainsFunc(c[1:], func(ca *x509.Certificate) bool { return ca.NotAfter.Before(cert.NotAfter) }) {
-			return nil
+			return c[1:], nil
 		}
 	}
-	return fmt.Errorf("its authority ends before it, at %s", stamp(found[0][1].NotAfter))
+	return nil, fmt.Errorf("its authority ends before it, at %s", stamp(found[0][1].NotAfter))
 }

@@ -31,11 +31,12 @@ func TestEveryProfileIsIssued(t *testing.T) {
 					return
 				}
 				csr := mustCSR(t, key, r)
-				if err := CheckCSR(csr, r); err != nil {
+				parsed, err := CheckCSR(csr, r)
+				if err != nil {
 					t.Fatal(err)
 				}
 				cert := ca.sign(t, csr, p, p.MaxLife, nil)
-				if err := CheckCertificate(cert, Expect{CSR: csr, Request: r, Trust: ca.trust(), Now: now()}); err != nil {
+				if err := CheckCertificate(cert, Expect{CSR: parsed, Request: r, Trust: ca.trust(), Now: now()}); err != nil {
 					t.Fatal(err)
 				}
 				w := Want{Profile: p, Node: r.Node, Names: r.Names, Key: key.Public(), KeyType: kt, Trust: ca.trust()}
@@ -133,7 +134,7 @@ func TestSignedCertificateIsRefused(t *testing.T) {
 			if by == nil {
 				by = ca
 			}
-			e := Expect{CSR: csr, Request: r, Trust: ca.trust(), Now: now()}
+			e := Expect{CSR: mustParse(t, csr), Request: r, Trust: ca.trust(), Now: now()}
 			if c.expect != nil {
 				c.expect(&e)
 			}
@@ -166,7 +167,7 @@ func TestChainOfACompany(t *testing.T) {
 	r := requestFor(mustProfile(t, Server))
 	csr := mustCSR(t, key, r)
 	cert := mine.sign(t, csr, r.Profile, r.Profile.MaxLife, nil)
-	e := Expect{CSR: csr, Request: r, Now: now(), Trust: Trust{Servers: root.pem, Clients: mine.pem}}
+	e := Expect{CSR: mustParse(t, csr), Request: r, Now: now(), Trust: Trust{Servers: root.pem, Clients: mine.pem}}
 	sent, err := WithChain(cert, mine.pem)
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +183,23 @@ func TestChainOfACompany(t *testing.T) {
 	wantFaults(t, CheckCertificate(cert, e), []string{"as serverAuth"})
 	e.Trust = Trust{Servers: cert, Clients: cert}
 	wantFaults(t, CheckCertificate(cert, e), []string{"itself in the bundle"})
+}
+
+// An authority that is good for one usage verifies no other, whichever is
+// looked at first.
+func TestAuthorityForSomeUsages(t *testing.T) {
+	t.Parallel()
+	key, _ := mustKey(t, ECDSAP256)
+	r := requestFor(mustProfile(t, Kubelet))
+	csr := mustCSR(t, key, r)
+	for usage, want := range map[x509.ExtKeyUsage]string{x509.ExtKeyUsageServerAuth: "as clientAuth", x509.ExtKeyUsageClientAuth: "as serverAuth"} {
+		ca := makeAuthority(t, "half", nil, inTenYears(), usage)
+		err := CheckCertificate(ca.sign(t, csr, r.Profile, day, nil), Expect{CSR: mustParse(t, csr), Request: r, Trust: ca.trust(), Now: now()})
+		wantFaults(t, err, []string{want})
+		if strings.Count(err.Error(), ", by authority") != 1 {
+			t.Errorf("not good for one usage: %v", err)
+		}
+	}
 }
 
 // After a certificate come authorities, and nothing else.

@@ -118,11 +118,11 @@ func ekuOID(u x509.ExtKeyUsage) asn1.ObjectIdentifier {
 }
 
 // CheckCSR tells whether a request may be given to an authority: r's profile, node and names are the most it may ask for.
-// It reports every fault.
-func CheckCSR(csrPEM []byte, r Request) error {
+// It reports every fault, and answers the request.
+func CheckCSR(csrPEM []byte, r Request) (*x509.CertificateRequest, error) {
 	csr, err := ParseCSR(csrPEM)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p := r.Profile
 	var f faults
@@ -146,7 +146,7 @@ func CheckCSR(csrPEM []byte, r Request) error {
 		}
 	}
 	f.add(extensionFaults(csr, p).wrap("extensions"))
-	return f.wrap("certificate request %s refused", p.Name)
+	return csr, f.wrap("certificate request %s refused", p.Name)
 }
 
 // inRequest is a profile without the groups that name the node, where a request has none: those of MicroK8s do not know them.

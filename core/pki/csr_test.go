@@ -86,7 +86,8 @@ func TestCheckCSR(t *testing.T) {
 			if k == nil {
 				k = key
 			}
-			wantFaults(t, CheckCSR(rawCSR(t, k, c.csr), requestFor(c.p)), c.want)
+			_, err := CheckCSR(rawCSR(t, k, c.csr), requestFor(c.p))
+			wantFaults(t, err, c.want)
 		})
 	}
 }
@@ -98,7 +99,8 @@ func TestCSRSignatureAndForm(t *testing.T) {
 	good := mustCSR(t, key, r)
 	block, _ := pem.Decode(good)
 	block.Bytes[len(block.Bytes)-1] ^= 1
-	wantFaults(t, CheckCSR(pem.EncodeToMemory(block), r), []string{"signature"})
+	_, err := CheckCSR(pem.EncodeToMemory(block), r)
+	wantFaults(t, err, []string{"signature"})
 	for name, data := range map[string][]byte{
 		"empty":    nil,
 		"a key":    keyPEM,
@@ -108,7 +110,7 @@ func TestCSRSignatureAndForm(t *testing.T) {
 		"huge":     []byte(strings.Repeat("x", maxPEM+1)),
 		"cut":      good[:len(good)/2],
 	} {
-		if err := CheckCSR(data, r); err == nil {
+		if _, err := CheckCSR(data, r); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
@@ -174,11 +176,11 @@ func FuzzCSR(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := requestFor(mustProfile(t, Kubelet))
-		if CheckCSR(data, r) != nil {
+		csr, err := CheckCSR(data, r)
+		if err != nil {
 			return
 		}
-		csr, err := ParseCSR(data)
-		if err != nil || csr.Subject.CommonName != "system:node:node-a" || !NamesOf(csr.DNSNames, csr.IPAddresses).Without(r.Names).Empty() {
+		if csr.Subject.CommonName != "system:node:node-a" || !NamesOf(csr.DNSNames, csr.IPAddresses).Without(r.Names).Empty() {
 			t.Fatalf("passed: %v %v", csr, err)
 		}
 	})
@@ -192,8 +194,9 @@ func FuzzCertificate(f *testing.F) {
 	f.Add(ca.sign(f, csr, r.Profile, day, nil))
 	f.Add(ca.pem)
 	f.Add(keyPEM)
+	parsed := mustParse(f, csr)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		e := Expect{CSR: csr, Request: r, Trust: ca.trust(), Now: now()}
+		e := Expect{CSR: parsed, Request: r, Trust: ca.trust(), Now: now()}
 		if err := CheckCertificate(data, e); err == nil && len(Judge(data, Want{Profile: r.Profile, Node: r.Node, Names: r.Names, Trust: e.Trust}, now())) > 0 {
 			t.Fatal("passed, but is judged")
 		}

@@ -83,8 +83,11 @@ const endCertificate = "-----END CERTIFICATE-----"
 
 // WithChain is a certificate as its holder sends it: an authority's chain follows one that came alone.
 func WithChain(certPEM, chain []byte) ([]byte, error) {
+	if len(chain) == 0 {
+		return certPEM, nil
+	}
 	_, between, err := ParseSent(certPEM)
-	if err != nil || len(between) > 0 || len(chain) == 0 {
+	if err != nil || len(between) > 0 {
 		return certPEM, err
 	}
 	return slices.Concat(bytes.TrimSpace(certPEM), []byte("\n"), chain), nil
@@ -125,18 +128,6 @@ func ParseBundle(data []byte) ([]*x509.Certificate, error) {
 
 // ParseCSR reads exactly one certificate request, signed by its own key. What kind of key that is, CheckKey judges.
 func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
-	csr, err := ReadCSR(data)
-	if err != nil {
-		return nil, err
-	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("read certificate request: signature: %w", err)
-	}
-	return csr, nil
-}
-
-// ReadCSR is ParseCSR of a request whose signature was found good before.
-func ReadCSR(data []byte) (*x509.CertificateRequest, error) {
 	block, err := onePEM(data, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
@@ -144,6 +135,9 @@ func ReadCSR(data []byte) (*x509.CertificateRequest, error) {
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("read certificate request: signature: %w", err)
 	}
 	return csr, nil
 }

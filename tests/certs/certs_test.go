@@ -77,7 +77,11 @@ func (c *cluster) issue(t *testing.T, p pki.Profile, kt pki.KeyType) []byte {
 		t.Fatalf("%+v %v", got, err)
 	}
 	a := c.trust[p.Authority]
-	err = pki.CheckCertificate(got[0].Granted.Certificate, pki.Expect{CSR: csr, Request: r, Now: c.now,
+	parsed, err := pki.CheckCSR(csr, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = pki.CheckCertificate(got[0].Granted.Certificate, pki.Expect{CSR: parsed, Request: r, Now: c.now,
 		Trust: pki.Trust{Servers: a.ServerBundle, Clients: a.ClientBundle}})
 	if err != nil {
 		t.Error(err)

@@ -35,7 +35,7 @@ func parsers() []reads {
 		{"core/change", nil, []string{"FuzzReadJournal"}},
 		{"core/pluginhost", nil, []string{"FuzzLog"}},
 		{"core/pki", []string{"ParseConf"}, []string{"FuzzConf"}},
-		{"core/pki", []string{"ParseCSR", "ReadCSR"}, []string{"FuzzCSR"}},
+		{"core/pki", []string{"ParseCSR"}, []string{"FuzzCSR"}},
 		{"core/pki", []string{"ParseCertificate", "ParseSent", "ParseBundle", "Inspect", "InspectBundle", "ParseKey"}, []string{"FuzzCertificate"}},
 		{"core/service/logfile", nil, []string{"FuzzPickError", "FuzzEntry"}},
 		{"core/service/process", nil, []string{"FuzzParseStat"}},
