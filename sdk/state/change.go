@@ -16,9 +16,8 @@ const commitName = ".commit"
 // Locked is the folder while it is held by Change or Once. It must not be used
 // after they return.
 type Locked struct {
-	dir      *Dir
-	staged   map[string]json.RawMessage
-	unsynced bool // one file may be put in place without waiting for the disk
+	dir    *Dir
+	staged map[string]json.RawMessage
 }
 
 // Read reads a file, as this change has written it. A file that is not there
@@ -28,6 +27,15 @@ func (l *Locked) Read(name string, v any) error {
 		return json.Unmarshal(b, v)
 	}
 	return l.dir.Read(name, v)
+}
+
+// Text is what Read takes apart, for who would rather see first whether it has
+// changed: the file, or nil if it is not there yet.
+func (l *Locked) Text(name string) ([]byte, error) {
+	if b, ok := l.staged[name]; ok {
+		return b, nil
+	}
+	return l.dir.text(name)
 }
 
 // Write replaces a file, together with all others of this change and only if
@@ -59,7 +67,7 @@ func (d *Dir) Change(ctx context.Context, f func(l *Locked) error) error {
 	if err := f(l); err != nil {
 		return err
 	}
-	if err := d.commit(l.staged, l.unsynced && len(l.staged) == 1); err != nil {
+	if err := d.commit(l.staged); err != nil {
 		return fmt.Errorf("writing the state: %w", err)
 	}
 	return nil
@@ -67,7 +75,7 @@ func (d *Dir) Change(ctx context.Context, f func(l *Locked) error) error {
 
 // commit puts files in place. Several are first written into one, whose rename
 // is the moment at which all of them hold; recover finishes what was cut off.
-func (d *Dir) commit(files map[string]json.RawMessage, unsynced bool) error {
+func (d *Dir) commit(files map[string]json.RawMessage) error {
 	if len(files) > 1 {
 		b, err := json.Marshal(files)
 		if err != nil {
@@ -78,7 +86,7 @@ func (d *Dir) commit(files map[string]json.RawMessage, unsynced bool) error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := d.replace(name, append(slices.Clip(files[name]), '\n'), unsynced); err != nil {
+		if err := d.replace(name, append(slices.Clip(files[name]), '\n'), false); err != nil {
 			return err
 		}
 	}

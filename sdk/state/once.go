@@ -50,20 +50,6 @@ var ErrNoOperation = errors.New("the question carries no operation id")
 // in clear, in files of 0600; T must survive JSON.
 func Once[T any](ctx context.Context, d *Dir, now time.Time, operationID, question string,
 	f func(l *Locked) (T, error)) (T, error) {
-	return remembered(ctx, d, now, operationID, question, f, false)
-}
-
-// OnceUnsynced is Once without waiting for the disk, which takes most of its
-// time: an answer is kept when the process is killed, and may be lost when the
-// machine is. Then f decides anew. It is for answers of which two do no harm,
-// such as two certificates for one key, and f should write nothing through l.
-func OnceUnsynced[T any](ctx context.Context, d *Dir, now time.Time, operationID, question string,
-	f func(l *Locked) (T, error)) (T, error) {
-	return remembered(ctx, d, now, operationID, question, f, true)
-}
-
-func remembered[T any](ctx context.Context, d *Dir, now time.Time, operationID, question string,
-	f func(l *Locked) (T, error), unsynced bool) (T, error) {
 	var out T
 	if operationID == "" {
 		return out, ErrNoOperation
@@ -72,11 +58,8 @@ func remembered[T any](ctx context.Context, d *Dir, now time.Time, operationID, 
 	name, given := answerName(key), false
 	err := d.Change(ctx, func(l *Locked) error {
 		var a answer
-		l.unsynced = unsynced
-		if err := l.Read(name, &a); err != nil && !unsynced {
+		if err := l.Read(name, &a); err != nil {
 			return err
-		} else if err != nil {
-			a = answer{} // the machine ended before all of it was on the disk
 		}
 		if a.To == key && now.Sub(a.Time) <= Kept {
 			if err := json.Unmarshal(a.Value, &out); err != nil {

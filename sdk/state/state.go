@@ -35,6 +35,7 @@ const (
 type Dir struct {
 	path string
 	turn chan struct{} // holds one: within a process waiting costs nothing
+	read []byte        // what jots reads into; who has the lock may use it
 }
 
 // Open uses a folder, which Configure named; it is made 0700 if it is missing.
@@ -99,28 +100,37 @@ func (d *Dir) lock(ctx context.Context) (unlock func(), err error) {
 // Read reads a file without the lock: it sees the last whole one. A file that
 // is not there yet leaves v as it is.
 func (d *Dir) Read(name string, v any) error {
+	b, err := d.text(name)
+	if err != nil || b == nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("reading %s: %w", d.Path(name), err)
+	}
+	return nil
+}
+
+// text is a whole file, or nil where there is none yet.
+func (d *Dir) text(name string) ([]byte, error) {
 	if !nameForm().MatchString(name) {
-		return fmt.Errorf("state file %q is not a name", name)
+		return nil, fmt.Errorf("state file %q is not a name", name)
 	}
 	f, err := os.Open(d.Path(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading the state: %w", err)
+		return nil, fmt.Errorf("reading the state: %w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
-		return fmt.Errorf("reading the state: %w", err)
+		return nil, fmt.Errorf("reading the state: %w", err)
 	}
 	if len(b) > MaxSize {
-		return fmt.Errorf("state file %s has more than %d bytes", f.Name(), MaxSize)
+		return nil, fmt.Errorf("state file %s has more than %d bytes", f.Name(), MaxSize)
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("reading %s: %w", f.Name(), err)
-	}
-	return nil
+	return b, nil
 }
 
 // Update changes one file: under the lock it is read into v, f changes v, and v
@@ -137,6 +147,8 @@ func (d *Dir) Update(ctx context.Context, name string, v any, f func() error) er
 	})
 }
 
+// replace puts a file in place as a whole; unsynced, a machine that ends may
+// leave it empty.
 func (d *Dir) replace(name string, b []byte, unsynced bool) error {
 	f, err := os.CreateTemp(d.path, tempForm) // 0600
 	if err != nil {

@@ -96,47 +96,6 @@ func TestOnceAnswersTheSame(t *testing.T) {
 	}
 }
 
-// TestUnsynced: the same answer, as long as it is on the disk; one of which a
-// part is there is none.
-func TestUnsynced(t *testing.T) {
-	t.Parallel()
-	d, now := open(t), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	asked := 0
-	ask := func() (int, error) {
-		return OnceUnsynced(t.Context(), d, now, "op", "Sign", func(*Locked) (int, error) {
-			asked++
-			return asked, nil
-		})
-	}
-	for range 3 {
-		if got, err := ask(); got != 1 || err != nil {
-			t.Fatal(got, err)
-		}
-	}
-	file := d.Path(answerName("op Sign"))
-	whole, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, left := range [][]byte{nil, whole[:len(whole)/2], []byte("\x00\x00\x00")} {
-		if err := os.WriteFile(file, left, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		for range 2 {
-			if got, err := ask(); got != i+2 || err != nil {
-				t.Errorf("after %q: answer %d, %v", left, got, err)
-			}
-		}
-	}
-	// What others rely on is not taken for nothing.
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Once(t.Context(), d, now, "op", "Sign", func(*Locked) (int, error) { return 0, nil }); err == nil {
-		t.Error("an answer that cannot be read is given anew")
-	}
-}
-
 // TestAnswersAreBounded: by their age, and by their number.
 func TestAnswersAreBounded(t *testing.T) {
 	t.Parallel()
