@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"sync"
 	"time"
 
 	"mk8s.io/mk/sdk/certs"
@@ -41,6 +42,16 @@ type authority struct {
 	Generation  uint32 `json:"generation"`
 	Key         []byte `json:"key"`         // PKCS#8, DER
 	Certificate []byte `json:"certificate"` // DER
+
+	once sync.Once
+	pair pair
+}
+
+// pair is what an authority signs with.
+type pair struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+	err  error
 }
 
 func (s *store) find(name string, generation uint32) *authority {
@@ -146,7 +157,13 @@ func (a *authority) maxLife() time.Duration {
 	return leafLife
 }
 
+// open takes an authority's certificate and key apart, once.
 func (a *authority) open() (*x509.Certificate, crypto.Signer, error) {
+	a.once.Do(func() { a.pair.cert, a.pair.key, a.pair.err = a.parse() })
+	return a.pair.cert, a.pair.key, a.pair.err
+}
+
+func (a *authority) parse() (*x509.Certificate, crypto.Signer, error) {
 	cert, err := x509.ParseCertificate(a.Certificate)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read authority %s: %w", a.Name, err)

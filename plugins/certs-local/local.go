@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -24,6 +26,8 @@ type Local struct {
 	mu   sync.Mutex
 	dir  *state.Dir
 	life time.Duration // the longest of a leaf
+	text []byte        // of the file of authorities, when it was last taken apart
+	all  *store        // what it said; nobody changes it
 }
 
 var (
@@ -184,8 +188,8 @@ func (p *Local) Sign(ctx context.Context, r certs.SignRequest) ([]certs.SignResu
 		now = time.Now()
 	}
 	return state.OnceUnsynced(ctx, dir, now, r.Call.OperationID, "sign "+digest(r.Requests), func(l *state.Locked) ([]certs.SignResult, error) {
-		all := &store{}
-		if err := l.Read(storeName, all); err != nil {
+		all, err := p.current(l)
+		if err != nil {
 			return nil, err
 		}
 		out := make([]certs.SignResult, len(r.Requests))
@@ -194,6 +198,28 @@ func (p *Local) Sign(ctx context.Context, r certs.SignRequest) ([]certs.SignResu
 		}
 		return out, nil
 	})
+}
+
+// current are the authorities as they are now. Their file is read each time,
+// since other processes write it, and taken apart when it has changed.
+func (p *Local) current(l *state.Locked) (*store, error) {
+	text, err := l.Text(storeName)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all != nil && bytes.Equal(p.text, text) {
+		return p.all, nil
+	}
+	all := &store{}
+	if text != nil {
+		if err := json.Unmarshal(text, all); err != nil {
+			return nil, fmt.Errorf("read the authorities: %w", err)
+		}
+	}
+	p.text, p.all = text, all
+	return all, nil
 }
 
 // Retire drops the key and the certificate of a generation; again is no error.
