@@ -3,7 +3,7 @@ package membership
 import (
 	"context"
 	"slices"
-	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,81 +15,78 @@ import (
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// SignFor certifies keys of the caller's own node, for the names that its
-// record has and the profiles that its role may hold. Those of a join that
-// began here are certified while the record is read and its programs are let
-// in: nobody gets them unless it still says the same.
-func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
-	store, err := n.Store()
-	if err != nil {
-		return nil, err
-	}
-	within, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var certified [][]byte
-	var refused error
-	var early sync.WaitGroup
-	began := n.began(who, s.Operation)
-	if began != nil {
-		asked, err := signable(began, s.Requests)
-		if err != nil {
-			began = nil // the record decides
-		} else {
-			early.Go(func() { certified, refused = n.Issuer.SignFor(within, "for/"+began.Name, asked) })
-		}
-	}
-	m, err := n.signRecord(ctx, store, who, s)
-	same := err == nil && began != nil && began.Name == m.Name && began.Address == m.Address && slices.Equal(began.Addresses, m.Addresses)
-	if !same {
-		cancel()
-	}
-	var batch []operation.Request
-	if err == nil && !same {
-		batch, err = signable(m, s.Requests)
-	}
-	if err == nil {
-		err = n.letRegister(ctx, store, m)
-	}
-	if err != nil {
-		cancel()
-	}
-	early.Wait()
-	if err != nil {
-		return nil, err
-	}
-	if !same {
-		certified, refused = n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
-	}
-	if refused != nil {
-		return nil, refused
-	}
-	return n.answer(ctx, store, m, s.Requests, certified, nil)
+// recent is how long a joiner's record is gone by without being read again.
+const recent = 5 * time.Second
+
+// letIn is a joiner that was let in: its record, and when that was so.
+type letIn struct {
+	*cluster.Member
+	at time.Time
 }
 
 // joinID is what a join is known by.
 type joinID struct{ operation, key string }
 
-// remember keeps the record of a join that began here, and forgets those whose
-// lease has ended.
-func (n Node) remember(m cluster.Member) {
-	n.Begun.Range(func(id, began any) bool {
-		if !began.(*cluster.Member).Live(n.Now()) {
-			n.Begun.Delete(id)
+// SignFor certifies keys of the caller's own node, for the names that its
+// record has and the profiles that its role may hold. The record of a joiner
+// that was let in is not read again for a moment: if its join was taken back
+// meanwhile, on another node, the API servers refuse all that it holds.
+func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
+	store, err := n.Store()
+	if err != nil {
+		return nil, err
+	}
+	now, m := n.Now(), n.letIn(who, s)
+	known := m != nil
+	if !known {
+		if m, err = n.signRecord(ctx, store, who, s); err != nil {
+			return nil, err
+		}
+	}
+	batch, err := signable(m, s.Requests)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.letRegister(ctx, store, m); err != nil {
+		return nil, err
+	}
+	certified, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
+	if err != nil {
+		return nil, err
+	}
+	out, err := n.answer(ctx, store, m, s.Requests, certified, nil)
+	if err == nil && !known && s.Operation != "" {
+		n.remember(letIn{m, now})
+	}
+	return out, err
+}
+
+// letIn is the record of a joiner that was let in a moment ago, or nil. A key
+// of an agent is noted: for that it is always read.
+func (n Node) letIn(who Caller, s peer.Sign) *cluster.Member {
+	v, ok := n.LetIn.Load(joinID{s.Operation, who.Key})
+	if !ok || slices.ContainsFunc(s.Requests, func(r peer.SignEntry) bool { return r.Profile == pki.NodeAgent }) || !n.still(v.(letIn)) {
+		return nil
+	}
+	return v.(letIn).Member
+}
+
+// still reports whether a record may be gone by.
+func (n Node) still(l letIn) bool {
+	age := n.Now().Sub(l.at)
+	return age >= 0 && age < recent && l.Certified && !l.Barred && l.Live(n.Now())
+}
+
+// remember keeps a joiner's record for a moment, and forgets those whose moment
+// has passed.
+func (n Node) remember(l letIn) {
+	n.LetIn.Range(func(id, v any) bool {
+		if !n.still(v.(letIn)) {
+			n.LetIn.Delete(id)
 		}
 		return true
 	})
-	m.Forward = false
-	n.Begun.Store(joinID{m.Operation, m.Key}, &m)
-}
-
-// began is the record of a caller's join as it was when it began on this node,
-// or nil: it may have ended since.
-func (n Node) began(who Caller, operation string) *cluster.Member {
-	m, ok := n.Begun.Load(joinID{operation, who.Key})
-	if !ok || !m.(*cluster.Member).Live(n.Now()) {
-		return nil
-	}
-	return m.(*cluster.Member)
+	n.LetIn.Store(joinID{l.Operation, l.Key}, l)
 }
 
 // signRecord is the record of the node that asks for certificates. A joiner
@@ -196,7 +193,7 @@ func allowed(m *cluster.Member, names pki.Names, r peer.SignEntry) (operation.Re
 	if p.Names == pki.NodeNames {
 		w.Names = names
 	}
-	if err := pki.CheckCSR(r.CSR, w.Request); err != nil {
+	if w.Parsed, err = pki.CheckCSR(r.CSR, w.Request); err != nil {
 		return operation.Request{}, plugin.Errorf(NotPermitted, "%v", err)
 	}
 	return w, nil

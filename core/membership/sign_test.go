@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"slices"
 	"testing"
 	"time"
 
@@ -23,13 +22,12 @@ import (
 	"mk8s.io/mk/sdk/plugin"
 )
 
-// authority is a certs plugin that certifies kubelets, and counts them.
+// authority is a certs plugin that certifies a node's programs.
 type authority struct {
 	certs.Plugin
 
-	key    *ecdsa.PrivateKey
-	cert   *x509.Certificate
-	signed int
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -59,7 +57,6 @@ func (a *authority) Authorities(_ context.Context, names []string) ([]certs.Auth
 }
 
 func (a *authority) Sign(_ context.Context, r certs.SignRequest) ([]certs.SignResult, error) {
-	a.signed++
 	var out []certs.SignResult
 	for _, q := range r.Requests {
 		csr, err := pki.ParseCSR(q.CSR)
@@ -70,7 +67,7 @@ func (a *authority) Sign(_ context.Context, r certs.SignRequest) ([]certs.SignRe
 		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: q.CommonName, Organization: q.Organizations}, IPAddresses: csr.IPAddresses, DNSNames: csr.DNSNames,
 			NotBefore: r.Now.Add(-time.Minute), NotAfter: r.Now.Add(time.Hour), BasicConstraintsValid: true, SubjectKeyId: id[:20],
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: usages(q),
 		}, a.cert, csr.PublicKey, a.key)
 		if err != nil {
 			return nil, err
@@ -80,77 +77,128 @@ func (a *authority) Sign(_ context.Context, r certs.SignRequest) ([]certs.SignRe
 	return out, nil
 }
 
-// The certificates of a join that began on this node are made while its record
-// is read; but what the record says is what counts.
-func TestCertificatesMadeBeforeTheRecordIsRead(t *testing.T) {
-	t.Parallel()
-	kubelet, err := pki.Find(pki.Kubelet)
+func usages(q certs.CertificateRequest) (out []x509.ExtKeyUsage) {
+	for _, u := range q.ExtendedKeyUsages {
+		out = append(out, map[string]x509.ExtKeyUsage{certs.ServerAuth: x509.ExtKeyUsageServerAuth, certs.ClientAuth: x509.ExtKeyUsageClientAuth}[u])
+	}
+	return out
+}
+
+// letInNode is a node that has let a joiner in, w1 with the key k1 and the
+// operation o1.
+type letInNode struct {
+	Node
+
+	store cluster.Members
+	clock time.Time
+}
+
+func newLetInNode(t *testing.T, ask peer.Sign) *letInNode {
+	t.Helper()
+	of, _ := serving(t)
+	n := &letInNode{Node: of, clock: at}
+	n.Options.Now = func() time.Time { return n.clock }
+	n.Issuer.Plugins = plugins{certs: newAuthority(t)}
+	var err error
+	if n.store, err = n.Store(); err == nil {
+		err = n.store.Put(t.Context(), &cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k1",
+			Server: "n1", Address: "10.0.0.2", Until: at.Add(time.Hour), Certified: true})
+	}
+	if err == nil {
+		_, err = n.SignFor(t.Context(), Caller{Key: "k1"}, ask)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return n
+}
+
+// gone has another node take the join back.
+func (n *letInNode) gone(ctx context.Context) error {
+	m, err := n.store.Get(ctx, "w1")
+	if err != nil {
+		return err
+	}
+	return n.store.Delete(ctx, m)
+}
+
+// entries are requests of w1, for a certificate of each profile.
+func entries(t *testing.T, profiles ...string) (out []peer.SignEntry) {
+	t.Helper()
 	names, err := operation.NormalNames([]string{"w1"}, []string{"10.0.0.2"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, _, err := pki.NewKey(pki.ECDSAP256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	csr, err := pki.NewCSR(key, pki.Request{Profile: kubelet, Node: "w1", Names: names})
-	if err != nil {
-		t.Fatal(err)
-	}
-	record := func(address string) *cluster.Member {
-		return &cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k1", Server: "n1",
-			Address: address, Until: at.Add(time.Hour), Certified: true}
-	}
-	for name, c := range map[string]struct {
-		began, now *cluster.Member
-		signed     int
-		reason     plugin.Reason // of a refusal
-	}{
-		"the record says the same":              {record("10.0.0.2"), record("10.0.0.2"), 1, ""},
-		"the join began elsewhere":              {nil, record("10.0.0.2"), 1, ""},
-		"the join ended elsewhere":              {record("10.0.0.2"), nil, 1, JoinEnded},
-		"no join":                               {nil, nil, 0, JoinEnded},
-		"its address is another one since":      {record("10.0.0.2"), func() *cluster.Member { m := record("10.0.0.3"); m.Certified = false; return m }(), 1, NotPermitted},
-		"it began so long ago that it ended":    {func() *cluster.Member { m := record("10.0.0.2"); m.Until = at; return m }(), record("10.0.0.2"), 1, ""},
-		"its address was another one":           {record("10.0.0.3"), record("10.0.0.2"), 1, ""},
-		"it has more addresses than it asks of": {record("10.0.0.2"), func() *cluster.Member { m := record("10.0.0.2"); m.Addresses = []string{"10.0.0.9"}; return m }(), 2, ""},
-	} {
-		n, _ := serving(t)
-		a := newAuthority(t)
-		n.Issuer.Plugins = plugins{certs: a}
-		store, err := n.Store()
+	for _, name := range profiles {
+		p, err := pki.Find(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.now != nil {
-			if err := store.Put(t.Context(), c.now); err != nil {
+		r := pki.Request{Profile: p, Node: "w1"}
+		if p.Names == pki.NodeNames {
+			r.Names = names
+		}
+		csr, err := pki.NewCSR(key, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, peer.SignEntry{Profile: name, CSR: csr})
+	}
+	return out
+}
+
+// Of a joiner that was let in the record is not read again for a moment.
+func TestRecordIsNotReadAgainForAMoment(t *testing.T) {
+	t.Parallel()
+	kubelet := entries(t, pki.Kubelet)
+	gone := func(ctx context.Context, n *letInNode) error { return n.gone(ctx) }
+	later := func(d time.Duration) func(context.Context, *letInNode) error {
+		return func(ctx context.Context, n *letInNode) error {
+			n.clock = n.clock.Add(d)
+			return n.gone(ctx)
+		}
+	}
+	released := func(ctx context.Context, n *letInNode) error {
+		_, err := n.ReleaseJoin(ctx, Caller{Key: "k1"}, peer.Ref{Operation: "o1"})
+		return err
+	}
+	for name, c := range map[string]struct {
+		then           func(context.Context, *letInNode) error // after it was let in
+		key, operation string
+		ask            []peer.SignEntry
+		reason         plugin.Reason // of a refusal
+	}{
+		"nothing has changed":             {func(context.Context, *letInNode) error { return nil }, "k1", "o1", kubelet, ""},
+		"taken back elsewhere":            {gone, "k1", "o1", kubelet, ""},
+		"for another program":             {gone, "k1", "o1", entries(t, pki.Proxy), ""},
+		"a while ago":                     {later(recent), "k1", "o1", kubelet, JoinEnded},
+		"the clock was set back":          {later(-time.Second), "k1", "o1", kubelet, JoinEnded},
+		"for the agent, too":              {gone, "k1", "o1", entries(t, pki.Kubelet, pki.NodeAgent), JoinEnded},
+		"taken back here":                 {released, "k1", "o1", kubelet, JoinEnded},
+		"another key":                     {gone, "k2", "o1", kubelet, JoinEnded},
+		"no key":                          {gone, "", "o1", kubelet, JoinEnded},
+		"another join":                    {gone, "k1", "o2", kubelet, JoinEnded},
+		"a profile that no worker has":    {gone, "k1", "o1", []peer.SignEntry{{Profile: pki.Server, CSR: kubelet[0].CSR}}, NotPermitted},
+		"another profile's request in it": {gone, "k1", "o1", []peer.SignEntry{{Profile: pki.Proxy, CSR: kubelet[0].CSR}}, NotPermitted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newLetInNode(t, peer.Sign{Operation: "o1", Node: "w1", Requests: kubelet})
+			if err := c.then(t.Context(), n); err != nil {
 				t.Fatal(err)
 			}
-		}
-		if c.began != nil {
-			n.Begun.Store(joinID{"o1", "k1"}, c.began)
-		}
-		out, err := n.SignFor(t.Context(), Caller{Key: "k1"}, peer.Sign{Operation: "o1", Node: "w1", Requests: []peer.SignEntry{{Profile: pki.Kubelet, CSR: csr}}})
-		if (err == nil) != (c.reason == "") || err != nil && (out != nil || !errors.Is(err, c.reason)) {
-			t.Errorf("%s: %v, want %q", name, err, c.reason)
-		}
-		if a.signed > c.signed || err == nil && a.signed != c.signed {
-			t.Errorf("%s: %d times signed, want %d", name, a.signed, c.signed)
-		}
-		if err != nil {
-			// Nobody is let in who is refused.
-			if kept, e := store.Get(t.Context(), "w1"); e != nil || kept != nil && kept.Certified != c.now.Certified {
-				t.Errorf("%s: the record is %+v, %v", name, kept, e)
+			out, err := n.SignFor(t.Context(), Caller{Key: c.key}, peer.Sign{Operation: c.operation, Node: "w1", Requests: c.ask})
+			if (err == nil) != (c.reason == "") || err != nil && (out != nil || !errors.Is(err, c.reason)) {
+				t.Fatalf("%v, want %q", err, c.reason)
 			}
-			continue
-		}
-		cert, err := pki.ParseCertificate(out.Certificates[0])
-		if err != nil || len(out.Certificates) != 1 || !slices.Equal(cert.DNSNames, []string{"w1"}) {
-			t.Errorf("%s: %v, %v", name, cert, err)
-		}
+			if err == nil && len(out.Certificates) != len(c.ask) {
+				t.Errorf("%d certificates", len(out.Certificates))
+			}
+		})
 	}
 }
 

@@ -94,9 +94,8 @@ type Node struct {
 
 	barring *barring
 
-	// Begun are the joins that began here since the node was opened, as they
-	// were then: *cluster.Member, by operation and key.
-	Begun sync.Map
+	// LetIn are the joiners for which certificates were just made here.
+	LetIn sync.Map
 
 	// Settling is held by who works on the files of the datastore meanwhile.
 	Settling sync.Mutex
