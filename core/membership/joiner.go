@@ -174,7 +174,7 @@ func (n Node) CommitJoin(ctx context.Context, who Caller, ref peer.Ref) error {
 	if err := t.Commit(ctx, plugin.Call{OperationID: ref.Operation + "/commit"}, m.Reservation); err != nil {
 		return err
 	}
-	n.LetIn.Delete(joinID{m.Operation, m.Key})
+	defer n.forget(m)
 	m.State, m.Joined, m.Seen = cluster.Joined, n.Now().UTC(), n.Now().UTC()
 	// Operation and Key stay: by them a commit is known that is asked again.
 	m.Reservation, m.Server, m.Until, m.TakeBack, m.Forward = "", "", time.Time{}, nil, false
@@ -251,7 +251,7 @@ func (n Node) releaseJoin(ctx context.Context, store cluster.Members, all []*clu
 // takeBack undoes what was done here for a join that failed: datastore
 // member, node object, reservation and record.
 func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
-	n.LetIn.Delete(joinID{m.Operation, m.Key})
+	defer n.forget(m)
 	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
 		if err := n.ServeChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
 			return err

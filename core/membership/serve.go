@@ -203,6 +203,7 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	if err := store.Put(ctx, m); err != nil {
 		return nil, err
 	}
+	n.forget(m)
 	if b.Role == plugin.RoleControlPlane {
 		if err := n.electLeaders(ctx, store.Client); err != nil {
 			return nil, err

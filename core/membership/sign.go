@@ -30,51 +30,52 @@ type joinID struct{ operation, key string }
 // SignFor certifies keys of the caller's own node, for the names that its
 // record has and the profiles that its role may hold. The record of a joiner
 // that was let in is not read again for a moment: if its join was taken back
-// meanwhile, on another node, the API servers refuse all that it holds.
+// meanwhile, on another node, the API servers refuse its programs all the same.
 func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
 	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
-	now, m := n.Now(), n.letIn(who, s)
-	known := m != nil
-	if !known {
+	m, batch := n.letIn(who, s)
+	if m == nil {
+		at := n.Now().Round(0)
 		if m, err = n.signRecord(ctx, store, who, s); err != nil {
 			return nil, err
 		}
-	}
-	batch, err := signable(m, s.Requests)
-	if err != nil {
-		return nil, err
-	}
-	if err := n.letRegister(ctx, store, m); err != nil {
-		return nil, err
+		if batch, err = signable(m, s.Requests); err != nil {
+			return nil, err
+		}
+		if err := n.letRegister(ctx, store, m); err != nil {
+			return nil, err
+		}
+		defer n.remember(letIn{m, at})
 	}
 	certified, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
 	if err != nil {
 		return nil, err
 	}
-	out, err := n.answer(ctx, store, m, s.Requests, certified, nil)
-	if err == nil && !known && s.Operation != "" {
-		n.remember(letIn{m, now})
-	}
-	return out, err
+	return n.answer(ctx, store, m, s.Requests, certified, nil)
 }
 
-// letIn is the record of a joiner that was let in a moment ago, or nil. A key
-// of an agent is noted: for that it is always read.
-func (n Node) letIn(who Caller, s peer.Sign) *cluster.Member {
+// letIn is the record of a joiner that was let in a moment ago, with what it
+// asks for; nil where the record has to be read. An agent's key is noted in it.
+func (n Node) letIn(who Caller, s peer.Sign) (*cluster.Member, []operation.Request) {
 	v, ok := n.LetIn.Load(joinID{s.Operation, who.Key})
 	if !ok || slices.ContainsFunc(s.Requests, func(r peer.SignEntry) bool { return r.Profile == pki.NodeAgent }) || !n.still(v.(letIn)) {
-		return nil
+		return nil, nil
 	}
-	return v.(letIn).Member
+	batch, err := signable(v.(letIn).Member, s.Requests)
+	if err != nil {
+		return nil, nil // it may say something else by now
+	}
+	return v.(letIn).Member, batch
 }
 
-// still reports whether a record may be gone by.
+// still reports whether a record may be gone by. at is of the wall clock, which
+// a machine that was suspended has, too.
 func (n Node) still(l letIn) bool {
 	age := n.Now().Sub(l.at)
-	return age >= 0 && age < recent && l.Certified && !l.Barred && l.Live(n.Now())
+	return age >= 0 && age < recent && l.Live(n.Now())
 }
 
 // remember keeps a joiner's record for a moment, and forgets those whose moment
@@ -86,8 +87,13 @@ func (n Node) remember(l letIn) {
 		}
 		return true
 	})
-	n.LetIn.Store(joinID{l.Operation, l.Key}, l)
+	if l.State == cluster.Joining {
+		n.LetIn.Store(joinID{l.Operation, l.Key}, l)
+	}
 }
+
+// forget has a joiner's record be read again.
+func (n Node) forget(m *cluster.Member) { n.LetIn.Delete(joinID{m.Operation, m.Key}) }
 
 // signRecord is the record of the node that asks for certificates. A joiner
 // that says its name is not looked for among all.

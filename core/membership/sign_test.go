@@ -99,6 +99,7 @@ func newLetInNode(t *testing.T, ask peer.Sign) *letInNode {
 	n := &letInNode{Node: of, clock: at}
 	n.Options.Now = func() time.Time { return n.clock }
 	n.Issuer.Plugins = plugins{certs: newAuthority(t)}
+	n.Plugins = plugins{tokens: &given{}}
 	var err error
 	if n.store, err = n.Store(); err == nil {
 		err = n.store.Put(t.Context(), &cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k1",
@@ -122,10 +123,20 @@ func (n *letInNode) gone(ctx context.Context) error {
 	return n.store.Delete(ctx, m)
 }
 
+// moved has it begin anew on another node, with another address.
+func (n *letInNode) moved(ctx context.Context) error {
+	m, err := n.store.Get(ctx, "w1")
+	if err != nil {
+		return err
+	}
+	m.Address = "10.0.0.3"
+	return n.store.Put(ctx, m)
+}
+
 // entries are requests of w1, for a certificate of each profile.
-func entries(t *testing.T, profiles ...string) (out []peer.SignEntry) {
+func entries(t *testing.T, address string, profiles ...string) (out []peer.SignEntry) {
 	t.Helper()
-	names, err := operation.NormalNames([]string{"w1"}, []string{"10.0.0.2"})
+	names, err := operation.NormalNames([]string{"w1"}, []string{address})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,8 +165,14 @@ func entries(t *testing.T, profiles ...string) (out []peer.SignEntry) {
 // Of a joiner that was let in the record is not read again for a moment.
 func TestRecordIsNotReadAgainForAMoment(t *testing.T) {
 	t.Parallel()
-	kubelet := entries(t, pki.Kubelet)
+	const address, other = "10.0.0.2", "10.0.0.3"
+	kubelet := entries(t, address, pki.Kubelet)
+	nothing := func(context.Context, *letInNode) error { return nil }
 	gone := func(ctx context.Context, n *letInNode) error { return n.gone(ctx) }
+	moved := func(ctx context.Context, n *letInNode) error { return n.moved(ctx) }
+	committed := func(ctx context.Context, n *letInNode) error {
+		return n.CommitJoin(ctx, Caller{Key: "k1"}, peer.Ref{Operation: "o1"})
+	}
 	later := func(d time.Duration) func(context.Context, *letInNode) error {
 		return func(ctx context.Context, n *letInNode) error {
 			n.clock = n.clock.Add(d)
@@ -172,18 +189,21 @@ func TestRecordIsNotReadAgainForAMoment(t *testing.T) {
 		ask            []peer.SignEntry
 		reason         plugin.Reason // of a refusal
 	}{
-		"nothing has changed":             {func(context.Context, *letInNode) error { return nil }, "k1", "o1", kubelet, ""},
-		"taken back elsewhere":            {gone, "k1", "o1", kubelet, ""},
-		"for another program":             {gone, "k1", "o1", entries(t, pki.Proxy), ""},
-		"a while ago":                     {later(recent), "k1", "o1", kubelet, JoinEnded},
-		"the clock was set back":          {later(-time.Second), "k1", "o1", kubelet, JoinEnded},
-		"for the agent, too":              {gone, "k1", "o1", entries(t, pki.Kubelet, pki.NodeAgent), JoinEnded},
-		"taken back here":                 {released, "k1", "o1", kubelet, JoinEnded},
-		"another key":                     {gone, "k2", "o1", kubelet, JoinEnded},
-		"no key":                          {gone, "", "o1", kubelet, JoinEnded},
-		"another join":                    {gone, "k1", "o2", kubelet, JoinEnded},
-		"a profile that no worker has":    {gone, "k1", "o1", []peer.SignEntry{{Profile: pki.Server, CSR: kubelet[0].CSR}}, NotPermitted},
-		"another profile's request in it": {gone, "k1", "o1", []peer.SignEntry{{Profile: pki.Proxy, CSR: kubelet[0].CSR}}, NotPermitted},
+		"nothing has changed":              {nothing, "k1", "o1", kubelet, ""},
+		"taken back elsewhere":             {gone, "k1", "o1", kubelet, ""},
+		"for another program":              {gone, "k1", "o1", entries(t, address, pki.Proxy), ""},
+		"a while ago":                      {later(recent), "k1", "o1", kubelet, JoinEnded},
+		"the clock was set back":           {later(-time.Second), "k1", "o1", kubelet, JoinEnded},
+		"for the agent, too":               {gone, "k1", "o1", entries(t, address, pki.Kubelet, pki.NodeAgent), JoinEnded},
+		"taken back here":                  {released, "k1", "o1", kubelet, JoinEnded},
+		"committed here":                   {committed, "k1", "o1", kubelet, JoinEnded},
+		"begun elsewhere, another address": {moved, "k1", "o1", entries(t, other, pki.Kubelet), ""},
+		"an address that is not its own":   {nothing, "k1", "o1", entries(t, other, pki.Kubelet), NotPermitted},
+		"another key":                      {gone, "k2", "o1", kubelet, JoinEnded},
+		"no key":                           {gone, "", "o1", kubelet, JoinEnded},
+		"another join":                     {gone, "k1", "o2", kubelet, JoinEnded},
+		"a profile that no worker has":     {nothing, "k1", "o1", []peer.SignEntry{{Profile: pki.Server, CSR: kubelet[0].CSR}}, NotPermitted},
+		"another profile's request in it":  {nothing, "k1", "o1", []peer.SignEntry{{Profile: pki.Proxy, CSR: kubelet[0].CSR}}, NotPermitted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

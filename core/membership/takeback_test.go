@@ -48,6 +48,11 @@ func (g *given) Release(_ context.Context, _ plugin.Call, reservation string) er
 	return nil
 }
 
+func (g *given) Commit(context.Context, plugin.Call, string) error {
+	g.spent = true
+	return nil
+}
+
 func (g *given) Revoke(_ context.Context, _ plugin.Call, id string) error {
 	if slices.Contains(g.gone, id) {
 		return plugin.Errorf(plugin.TokenUnknown, "there is no token %s", id)

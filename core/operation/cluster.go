@@ -234,12 +234,19 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	was, err := store.Get(ctx, name)
+	if err != nil {
+		return err
+	}
 	if err := n.Expel(ctx, store, name); err != nil {
 		return err
 	}
 	m, err := store.Get(ctx, name)
-	if err != nil || m == nil {
+	switch {
+	case err != nil || m == nil:
 		return err
+	case was == nil || was.Operation != m.Operation:
+		return fmt.Errorf("node %s: %w", name, cluster.ErrChanged) // another joined by that name
 	}
 	return store.Delete(ctx, m)
 }

@@ -54,9 +54,9 @@ type Issuer struct {
 
 	mu    sync.Mutex
 	trust map[string]certs.Authority
-	// The generation of the certificates on disk that was last read, and when
-	// the newest of them begins.
-	seen   int
+	// Which certificates on disk were last read, and when the newest of them
+	// begins.
+	seen   [2]stamp
 	newest time.Time
 }
 

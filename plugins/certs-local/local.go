@@ -105,6 +105,7 @@ func (p *Local) Forget(ctx context.Context, _ plugin.Call) error {
 	if err != nil {
 		return err
 	}
+	defer p.drop()
 	return dir.Clear(ctx)
 }
 
@@ -222,6 +223,13 @@ func (p *Local) current(l *state.Locked) (*store, error) {
 	return all, nil
 }
 
+// drop forgets the keys in memory.
+func (p *Local) drop() {
+	p.mu.Lock()
+	p.text, p.all = nil, nil
+	p.mu.Unlock()
+}
+
 // Retire drops the key and the certificate of a generation; again is no error.
 func (p *Local) Retire(ctx context.Context, r certs.RetireRequest) error {
 	if !slices.Contains(certs.Names(), r.Authority) {
@@ -231,6 +239,7 @@ func (p *Local) Retire(ctx context.Context, r certs.RetireRequest) error {
 	if err != nil {
 		return err
 	}
+	defer p.drop()
 	all := store{}
 	return dir.Update(ctx, storeName, &all, func() error {
 		if list, ok := all.Authorities[r.Authority]; ok {

@@ -411,6 +411,9 @@ func FuzzCSR(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(der)
+	forged := bytes.Clone(der)
+	forged[len(forged)-1] ^= 1
+	f.Add(forged)
 	now := time.Now()
 	a, err := newAuthority(certs.Kubernetes, 1, "", now)
 	if err != nil {

@@ -19,15 +19,16 @@ const (
 	// the digest of its question, the newest last. To make a file for each would
 	// take a file system as long as the answer itself.
 	jotsName = ".answers"
-	// maxJots is how large that file grows before the older half of it goes.
+	// maxJots is how large that file grows before the older half of it goes. An
+	// answer of more than that half is not kept.
 	maxJots = 256 << 10
 )
 
 // OnceUnsynced is Once without waiting for the disk, which takes most of its
 // time: an answer is kept when the process is killed, and may be lost when the
-// machine is, or after a hundred others. Then f decides anew. It is for answers
-// of which two do no harm, such as two certificates for one key. f should write
-// nothing through l.
+// machine is. Of all answers the newest 128 KiB stay. Where one is lost f decides
+// anew: it is for answers of which two do no harm, such as two certificates for
+// one key. f must write nothing through l.
 func OnceUnsynced[T any](ctx context.Context, d *Dir, now time.Time, operationID, question string,
 	f func(l *Locked) (T, error)) (T, error) {
 	var out T
@@ -48,6 +49,9 @@ func OnceUnsynced[T any](ctx context.Context, d *Dir, now time.Time, operationID
 		}
 		if out, err = f(l); err != nil {
 			return err
+		}
+		if len(l.staged) > 0 {
+			return errors.New("an answer that is not synced comes with nothing that is")
 		}
 		value, err := json.Marshal(out)
 		if err == nil {
@@ -112,6 +116,9 @@ func (d *Dir) jot(text []byte, a answer) error {
 		return err
 	}
 	line = fmt.Appendf(nil, "%s%s\n", jotKey(a.To), line)
+	if len(line) > maxJots/2 {
+		return nil
+	}
 	if len(text) > 0 && text[len(text)-1] != '\n' {
 		line = append([]byte("\n"), line...) // who wrote last was killed
 	}

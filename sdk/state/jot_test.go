@@ -67,6 +67,11 @@ func TestUnsynced(t *testing.T) {
 	if _, err := OnceUnsynced(t.Context(), a.dir, a.now, "op", "fails", func(*Locked) (int, error) { return 0, failure }); !errors.Is(err, failure) {
 		t.Error(err)
 	}
+	written, err := OnceUnsynced(t.Context(), a.dir, a.now, "op", "writes", func(l *Locked) (int, error) { return 1, l.Write("v", 1) })
+	var v int
+	if err == nil || a.dir.Read("v", &v) != nil || v != 0 {
+		t.Errorf("written with an answer: %d, %d, %v", written, v, err)
+	}
 	if _, err := OnceUnsynced(t.Context(), a.dir, a.now, "", "a", func(*Locked) (int, error) { return 0, nil }); !errors.Is(err, ErrNoOperation) {
 		t.Error(err)
 	}
@@ -85,10 +90,17 @@ func TestUnsyncedCutOff(t *testing.T) {
 		}
 		return got
 	}
-	before, _ := ask("a"), ask("b")
+	before, last := ask("a"), ask("b")
 	whole, err := os.ReadFile(a.dir.Path(jotsName))
 	if err != nil {
 		t.Fatal(err)
+	}
+	// All but the end of its line.
+	if err := os.Truncate(a.dir.Path(jotsName), int64(len(whole)-1)); err != nil {
+		t.Fatal(err)
+	}
+	if ask("c"); ask("b") != last || a.asked != 3 {
+		t.Errorf("without the end of its line: decided %d times", a.asked)
 	}
 	begins := strings.Index(string(whole), "\n") + 1
 	for _, end := range []int{begins, begins + 1, begins + 33, begins + 60, len(whole) - 2} {
@@ -105,7 +117,7 @@ func TestUnsyncedCutOff(t *testing.T) {
 	}
 }
 
-// The file grows no further than it may; at least a hundred answers stay.
+// The file grows no further than it may; answers of 128 KiB stay.
 func TestUnsyncedIsBounded(t *testing.T) {
 	t.Parallel()
 	a := &asker{dir: open(t), now: time.Now()}
@@ -123,12 +135,21 @@ func TestUnsyncedIsBounded(t *testing.T) {
 			t.Fatalf("of the last hundred answers, %d does not stay: %v", i, err)
 		}
 	}
+	large := func(*Locked) (string, error) { a.asked++; return strings.Repeat("x", maxJots/2), nil }
+	for range 2 {
+		if got, err := OnceUnsynced(t.Context(), a.dir, a.now, "op", "large", large); err != nil || len(got) != maxJots/2 {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	if _, err := a.ask(t.Context(), "999"); err != nil || a.asked != 1002 {
+		t.Errorf("a large one took the others away: %v", err)
+	}
 	// Whoever filled it: it is not read for ever.
 	if err := os.WriteFile(a.dir.Path(jotsName), make([]byte, 4*maxJots), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := a.ask(t.Context(), "last"); err != nil || a.asked != 1001 {
+		if _, err := a.ask(t.Context(), "last"); err != nil || a.asked != 1003 {
 			t.Errorf("decided %d times, %v", a.asked, err)
 		}
 	}

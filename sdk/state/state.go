@@ -2,8 +2,9 @@
 // files that are replaced as a whole under a lock that holds across processes
 // (several of one plugin may run at once), and answers that are given again
 // when a question is asked again. A process killed at any instruction leaves
-// the old files or the new ones, also where one change writes several. Files
-// are 0600 and at most 8 MiB.
+// the old files or the new ones, also where one change writes several; of
+// answers that are not synced the last one may be lost. Files are 0600 and at
+// most 8 MiB.
 package state
 
 import (
