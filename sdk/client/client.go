@@ -120,6 +120,7 @@ func BoundByVerb(limit func(method string) time.Duration) grpc.UnaryClientInterc
 func DialOptions(limit func(method string) time.Duration) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithStaticStreamWindowSize(wire.Window), grpc.WithStaticConnWindowSize(wire.Window),
 		grpc.WithChainUnaryInterceptor(BoundByVerb(limit), RequireDeadline),
 	}
 }

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -36,24 +34,24 @@ func (n *benchNode) joining(ctx context.Context) ([]row, error) {
 	if err != nil {
 		return rows, err
 	}
-	sizes := []int{1, 4, 64}
+	sizes, rounds := []int{1, 4, 64}, []int{1, 4, 1, 64, 1} // one alone is done in a moment
 	if n.b.smoke {
-		sizes = sizes[:2]
+		sizes, rounds = sizes[:2], rounds[:3]
+	}
+	all := map[int]load{}
+	for i, clients := range rounds {
+		n.b.say("%d joiners at once", clients)
+		got, err := n.joinAtOnce(ctx, invitation, i+1, clients, n.b.times(max(10, 40/clients), max(2, 8/clients)))
+		if err != nil {
+			return rows, err
+		}
+		all[clients] = all[clients].and(got)
 	}
 	for _, clients := range sizes {
-		n.b.say("%d joiners at once", clients)
-		var got load
-		for round := range max(1, 3/clients) { // one alone is done in a moment: three, one after the other
-			more, err := n.joinAtOnce(ctx, invitation, clients+round, clients, n.b.times(max(10, 40/clients), max(2, 8/clients)))
-			if err != nil {
-				return rows, err
-			}
-			got.add(more)
-		}
-		of := fmt.Sprintf(", %d at once", clients)
+		got, of := all[clients], fmt.Sprintf(", %d at once", clients)
 		rows = append(rows,
 			row{what: "requests to join" + of, ours: fmt.Sprintf("%.3g a second, median %s", float64(len(got.begins))/got.seconds, ms(median(got.begins))), peer: "-", value: percentile(got.begins, 99), unit: "ms at p99", told: true},
-			row{what: "certificates for a joiner that has some" + of, ours: fmt.Sprintf("p99 %s, of %d failed %d", ms(percentile(got.signs, 99)), len(got.signs)+got.failed, got.failed), peer: "-",
+			row{what: "certificates for a joiner that has some" + of, ours: fmt.Sprintf("p99 %s, of %d failed %d", ms(percentile(got.signs, 99)), len(got.signs)+got.failed, got.failed), peer: got.beside(),
 				value: median(got.signs), unit: "ms", aim: 2, told: clients != 1, bound: 100})
 		if got.failed > 0 {
 			return rows, fmt.Errorf("%d of the joiners' certificates were not signed: %w", got.failed, got.last)
@@ -104,14 +102,23 @@ func (n *benchNode) firstCertificate(ctx context.Context, i joinstring.Invitatio
 // load is what came of several joiners at once.
 type load struct {
 	begins, signs []float64 // milliseconds
+	bare          []float64 // a bare server's certificates, in turns with signs of one alone
 	seconds       float64   // of all begins
 	failed        int
 	last          error
 }
 
-func (l *load) add(more load) {
-	l.begins, l.signs = append(l.begins, more.begins...), append(l.signs, more.signs...)
-	l.seconds, l.failed, l.last = l.seconds+more.seconds, l.failed+more.failed, errors.Join(l.last, more.last)
+func (l load) and(more load) load {
+	return load{slices.Concat(l.begins, more.begins), slices.Concat(l.signs, more.signs), slices.Concat(l.bare, more.bare),
+		l.seconds + more.seconds, l.failed + more.failed, errors.Join(l.last, more.last)}
+}
+
+// beside says what a bare server takes.
+func (l load) beside() string {
+	if len(l.bare) == 0 {
+		return "-"
+	}
+	return ms(median(l.bare)) + ", a bare server that signs"
 }
 
 // joinAtOnce has clients ask to join and let go again, each so many times;
@@ -147,7 +154,22 @@ func (n *benchNode) joinAtOnce(ctx context.Context, i joinstring.Invitation, gro
 			return load{}, err
 		}
 	}
-	out.signs, out.failed, out.last = together(all, times, func(j *joiner) error { return j.sign(ctx) })
+	var beside []func(*joiner) error
+	if clients == 1 {
+		s, err := newSigner()
+		if err != nil {
+			return load{}, err
+		}
+		defer s.Close()
+		c := s.client()
+		defer c.Close()
+		beside = append(beside, func(j *joiner) error {
+			took, err := certify(ctx, c, j.last)
+			out.bare = append(out.bare, took)
+			return err
+		})
+	}
+	out.signs, out.failed, out.last = together(all, times, func(j *joiner) error { return j.sign(ctx) }, beside...)
 	_, _, err = together(all, 1, func(j *joiner) error { return j.release(ctx) })
 	return out, err
 }
@@ -192,6 +214,7 @@ type joiner struct {
 
 	names pki.Names
 	csrs  [][]byte // to be certified, of a kubelet
+	last  peer.Sign
 }
 
 func (n *benchNode) newJoiner(i joinstring.Invitation, group, number int) (*joiner, error) {
@@ -242,20 +265,9 @@ func (j *joiner) prepare(times int) error {
 
 // sign has the next request certified.
 func (j *joiner) sign(ctx context.Context) error {
-	csr := j.csrs[0]
+	j.last = peer.Sign{Operation: j.Request.Operation, Node: j.Request.Name, Requests: []peer.SignEntry{{Profile: pki.Kubelet, CSR: j.csrs[0]}}}
 	j.csrs = j.csrs[1:]
-	var signed peer.Signed
-	if err := j.Client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.Request.Operation, Node: j.Request.Name, Requests: []peer.SignEntry{{Profile: pki.Kubelet, CSR: csr}}}, &signed); err != nil {
-		return err
-	}
-	if len(signed.Certificates) != 1 {
-		return fmt.Errorf("%d certificates for one request", len(signed.Certificates))
-	}
-	block, _ := pem.Decode(signed.Certificates[0])
-	if block == nil {
-		return errors.New("the certificate is none")
-	}
-	_, err := x509.ParseCertificate(block.Bytes)
+	_, err := certify(ctx, j.Client, j.last)
 	return err
 }
 

@@ -101,3 +101,8 @@ func checkBody(b []byte) error {
 	}
 	return nil
 }
+
+// Window is how many bytes one side may send before the other has taken them.
+// It stays the same: to find out what it should be, gRPC sends a ping after
+// every message.
+const Window = 1 << 20
