@@ -140,7 +140,7 @@ func (n *Node) StopServices(ctx context.Context) error {
 	// Its process: the agent in it may be at something when it is told to end.
 	p, err := s.Process(ctx)
 	if errors.Is(err, service.ErrNotRunning) || errors.Is(err, process.ErrGone) {
-		return nil
+		return n.awaitSupervisor(ctx, s) // it has let go of its socket by itself
 	}
 	if err != nil {
 		return err
