@@ -123,7 +123,7 @@ func (n *Node) takePods(ctx context.Context) error {
 // StopServices stops all services and, where it is mk's own, their supervisor.
 func (n *Node) StopServices(ctx context.Context) error {
 	if s, ok := n.services.(*supervisor.Client); ok {
-		if err := n.awaitSupervisor(ctx, s); err != nil {
+		if _, err := n.awaitSupervisor(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -137,37 +137,52 @@ func (n *Node) StopServices(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	// Its process: the agent in it may be at something when it is told to end.
+	for {
+		there, err := n.awaitSupervisor(ctx, s)
+		if err != nil || !there {
+			return err
+		}
+		own, err := endSupervisor(ctx, s)
+		if err != nil || own {
+			return err
+		}
+		// Another one may have waited for its place.
+	}
+}
+
+// endSupervisor has the supervisor end, and its process: the agent in it may be
+// at something when it is told to. It reports whether that is this one.
+func endSupervisor(ctx context.Context, s *supervisor.Client) (own bool, err error) {
 	p, err := s.Process(ctx)
 	if errors.Is(err, service.ErrNotRunning) || errors.Is(err, process.ErrGone) {
-		return n.awaitSupervisor(ctx, s) // it has let go of its socket by itself
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer p.Close() //nolint:errcheck // only watched
 	if err := notRunning(s.Handover(ctx)); err != nil {
-		return err
+		return false, err
 	}
-	return waitGone(ctx, s, p)
+	return p.ID.PID == os.Getpid(), waitGone(ctx, s, p)
 }
 
 // awaitSupervisor waits for a supervisor that was started and does not answer
 // yet: whoever started it was killed. Not waited for, it would come up behind
 // the stop, and stay. One that neither answers nor ends is killed.
-func (n *Node) awaitSupervisor(ctx context.Context, s *supervisor.Client) error {
+func (n *Node) awaitSupervisor(ctx context.Context, s *supervisor.Client) (there bool, err error) {
 	patient, cancel := context.WithTimeout(ctx, startingLimit)
 	defer cancel()
 	for {
 		if _, err := s.Status(patient); err == nil || !errors.Is(err, service.ErrNotRunning) {
-			return nil //nolint:nilerr // it is there
+			return true, nil //nolint:nilerr // it is there
 		}
 		id, found := process.FindLeader(n.Executable, n.Root.Logs("mk"))
 		if !found || id.PID == os.Getpid() {
-			return nil
+			return false, nil
 		}
 		if !timer.Wait(patient, 20*time.Millisecond) {
-			return killSilent(ctx, id)
+			return false, killSilent(ctx, id)
 		}
 	}
 }
