@@ -69,10 +69,9 @@ type Member struct {
 	// nobody takes the join back but an operator.
 	Forward bool `json:"forward,omitempty"`
 	// Certified says that a certificate may be out with which the joiner's
-	// kubelet could register: written before it is.
+	// kubelet could register: written before it is, but for those that the node
+	// that serves the join makes in its first moment.
 	Certified bool `json:"certified,omitempty"`
-	// Barred says that its name may yet stand among those of removed nodes.
-	Barred bool `json:"barred,omitempty"`
 	// Guest is set for a node that speaks MicroK8s' protocol, not mk's.
 	Guest *Guest `json:"guest,omitempty"`
 
@@ -178,7 +177,7 @@ func (s Members) Put(ctx context.Context, m *Member) error {
 		Kind: kube.PlainDocument, Namespace: kube.SystemNamespace, Name: prefix + m.Name,
 		Labels: map[string]string{label: "node"}, Data: map[string][]byte{field: data}, Version: m.version,
 	})
-	if kube.Conflict(err) {
+	if kube.Conflict(err) || m.version != "" && kube.NotFound(err) {
 		return fmt.Errorf("node %s: %w", m.Name, ErrChanged)
 	}
 	if err != nil {

@@ -153,7 +153,7 @@ func GrantRefs(node string) []kube.Ref {
 
 // Revoke takes the rights and the report away; what is gone is no error.
 func (s Reports) Revoke(ctx context.Context, node string) error {
-	return errors.Join(s.Client.RevokeRole(ctx, kube.SystemNamespace, reading(node)), s.Client.RevokeDocument(ctx, reportOf(node), Identity(node)))
+	return s.Client.RevokeDocument(ctx, reportOf(node), Identity(node), reading(node))
 }
 
 // Lags are the members that have not applied a generation yet, by name.

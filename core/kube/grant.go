@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -17,23 +16,26 @@ import (
 // the same call goes on from an error.
 func (c *Client) GrantDocument(ctx context.Context, doc Document, user, role, binding string) error {
 	meta := metav1.ObjectMeta{Namespace: doc.Namespace, Name: user, Labels: doc.Labels}
-	group, ctx := errgroup.WithContext(ctx)
+	group, within := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return made(c.typed.configMaps(doc.Namespace).create(ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{Namespace: doc.Namespace, Name: doc.Name, Labels: doc.Labels}}))
-	})
-	group.Go(func() error {
-		return made(c.typed.roles(doc.Namespace).create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
+		return made(c.typed.roles(doc.Namespace).create(within, &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
 			APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{doc.Name}, Verbs: []string{"get", "update", "patch"}}}}))
 	})
 	bind := func(meta metav1.ObjectMeta, role string) error {
-		return made(c.typed.roleBindings(doc.Namespace).create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta,
+		return made(c.typed.roleBindings(doc.Namespace).create(within, &rbacv1.RoleBinding{ObjectMeta: meta,
 			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role},
 			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}}))
 	}
 	group.Go(func() error { return bind(meta, user) })
 	group.Go(func() error { return bind(metav1.ObjectMeta{Namespace: doc.Namespace, Name: binding}, role) })
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	if err == nil {
+		// Last: after a write of another kind an API server lists documents only
+		// when etcd has told it, up to 100 ms later, that it has missed none.
+		err = made(c.typed.configMaps(doc.Namespace).create(ctx, &corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: doc.Namespace, Name: doc.Name, Labels: doc.Labels}}))
+	}
+	if err != nil {
 		return fmt.Errorf("let %s write %s: %w", user, doc.Name, err)
 	}
 	return nil
@@ -47,27 +49,24 @@ func made[T any](_ T, err error) error {
 	return err
 }
 
-// RevokeRole takes away a binding that GrantDocument made; what is gone is no error.
-func (c *Client) RevokeRole(ctx context.Context, namespace, binding string) error {
-	if err := c.typed.roleBindings(namespace).delete(ctx, binding, metav1.DeleteOptions{}); err != nil && !NotFound(err) {
-		return fmt.Errorf("take the role of %s away: %w", binding, err)
-	}
-	return nil
-}
-
 // RevokeDocument takes away what GrantDocument made; what is gone is no error.
-func (c *Client) RevokeDocument(ctx context.Context, doc Document, user string) error {
-	var errs []error
-	for _, err := range []error{
-		c.typed.roleBindings(doc.Namespace).delete(ctx, user, metav1.DeleteOptions{}),
-		c.typed.roles(doc.Namespace).delete(ctx, user, metav1.DeleteOptions{}),
-		c.typed.configMaps(doc.Namespace).delete(ctx, doc.Name, metav1.DeleteOptions{}),
-	} {
-		if err != nil && !NotFound(err) {
-			errs = append(errs, err)
-		}
+func (c *Client) RevokeDocument(ctx context.Context, doc Document, user, binding string) error {
+	var group errgroup.Group // each is tried, whatever becomes of the others
+	gone := func(what interface {
+		delete(ctx context.Context, name string, o metav1.DeleteOptions) error
+	}, name string) {
+		group.Go(func() error {
+			if err := what.delete(ctx, name, metav1.DeleteOptions{}); !NotFound(err) {
+				return err
+			}
+			return nil
+		})
 	}
-	if err := errors.Join(errs...); err != nil {
+	gone(c.typed.roleBindings(doc.Namespace), binding)
+	gone(c.typed.roleBindings(doc.Namespace), user)
+	gone(c.typed.roles(doc.Namespace), user)
+	gone(c.typed.configMaps(doc.Namespace), doc.Name)
+	if err := group.Wait(); err != nil {
 		return fmt.Errorf("take the right of %s to %s away: %w", user, doc.Name, err)
 	}
 	return nil

@@ -270,9 +270,6 @@ func (n Node) guestSign(ctx context.Context, t tokens.Plugin, who Caller, p pki.
 	if err != nil {
 		return nil, &microk8s.Refusal{Status: microk8s.StatusFailed, Message: err.Error()}
 	}
-	if err := n.letRegister(ctx, store, m); err != nil {
-		return nil, err
-	}
 	now := n.Now()
 	signed, err := n.Issuer.SignFor(ctx, "for/"+m.Name, []operation.Request{w})
 	if err != nil {
@@ -292,6 +289,7 @@ func (n Node) guestSign(ctx context.Context, t tokens.Plugin, who Caller, p pki.
 		// for it.
 		noteKey(m, peer.Fingerprint(cert))
 	}
+	m.Certified = true
 	if !slices.Contains(m.Guest.Signed, p.Name) {
 		m.Guest.Signed = append(m.Guest.Signed, p.Name)
 	}

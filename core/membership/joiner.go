@@ -70,9 +70,11 @@ func (n Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pee
 	if m.Role != plugin.RoleControlPlane {
 		return nil, plugin.Errorf(NotPermitted, "a worker holds none of the cluster's keys")
 	}
-	// It certifies itself from now on.
-	if err := n.letRegister(ctx, store, m); err != nil {
-		return nil, err
+	if !m.Certified { // it certifies itself from now on
+		m.Certified = true
+		if err := store.Put(ctx, m); err != nil {
+			return nil, err
+		}
 	}
 	binding := []byte(m.Reservation)
 	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
@@ -251,16 +253,20 @@ func (n Node) releaseJoin(ctx context.Context, store cluster.Members, all []*clu
 // takeBack undoes what was done here for a join that failed: datastore
 // member, node object, reservation and record.
 func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
-	defer n.forget(m)
+	none := n.forget(m) && !m.Certified
 	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
 		if err := n.ServeChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
 			return err
 		}
 	}
-	if m.Certified { // else there is no object of it, and will be none
-		if err := n.Expel(ctx, store, m.Name); err != nil {
-			return err
+	expel := n.Expel
+	if none { // then there is no object of it, and will be none
+		expel = func(ctx context.Context, store cluster.Members, name string) error {
+			return cluster.Reports{Client: store.Client}.Revoke(ctx, name)
 		}
+	}
+	if err := expel(ctx, store, m.Name); err != nil {
+		return err
 	}
 	if m.Server == n.Record.Name && m.Reservation != "" {
 		t, _, err := n.Plugins.Tokens(ctx)

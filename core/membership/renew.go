@@ -192,10 +192,9 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	if err != nil {
 		return nil, err
 	}
-	signed, err := n.answer(ctx, store, m, r.Requests, certified, func() {
-		// The key that was shown stays good: the answer may be lost.
-		m.Keys, m.Renewal = append([]string{who.Key}, m.Keys[len(m.Keys)-1]), r.Operation
-	})
+	// The key that was shown stays good: the answer may be lost.
+	m.Keys, m.Renewal = []string{who.Key}, r.Operation
+	signed, err := n.answer(ctx, store, m, r.Requests, certified, false)
 	if err != nil {
 		return nil, err
 	}

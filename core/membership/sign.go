@@ -2,10 +2,10 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/node"
@@ -18,57 +18,84 @@ import (
 // recent is how long a joiner's record is gone by without being read again.
 const recent = 5 * time.Second
 
-// letIn is a joiner that was let in: its record, and when that was so.
+// letIn is a joiner that was let in or certified here: its record, which is not
+// changed, and when it was so.
 type letIn struct {
 	*cluster.Member
-	at time.Time
+	at    time.Time
+	stage *atomic.Int32
 }
+
+// Stages of a joiner that was let in here.
+const (
+	stageNone      int32 = iota
+	stageCertified       // a certificate may be out
+	stageTakenBack       // none is, and none will be
+)
 
 // joinID is what a join is known by.
 type joinID struct{ operation, key string }
 
 // SignFor certifies keys of the caller's own node, for the names that its
 // record has and the profiles that its role may hold. The record of a joiner
-// that was let in is not read again for a moment: if its join was taken back
-// meanwhile, on another node, the API servers refuse its programs all the same.
+// that was let in here is not read again for a moment: if its join was taken
+// back meanwhile, on another node, the API servers refuse its programs all the
+// same. What is to be noted is written over the record that is gone by.
 func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
 	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
-	m, batch := n.letIn(who, s)
-	if m == nil {
-		at := n.Now().Round(0)
-		if m, err = n.signRecord(ctx, store, who, s); err != nil {
-			return nil, err
+	if m, batch := n.letIn(who, s); m != nil {
+		out, err := n.certify(ctx, store, m, s.Requests, batch, false)
+		if !errors.Is(err, cluster.ErrChanged) {
+			return out, err
 		}
-		if batch, err = signable(m, s.Requests); err != nil {
-			return nil, err
-		}
-		if err := n.letRegister(ctx, store, m); err != nil {
-			return nil, err
-		}
-		defer n.remember(letIn{m, at})
+		n.forget(m)
 	}
-	certified, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
+	at := n.Now().Round(0)
+	m, err := n.signRecord(ctx, store, who, s)
 	if err != nil {
 		return nil, err
 	}
-	return n.answer(ctx, store, m, s.Requests, certified, nil)
+	batch, err := signable(m, s.Requests)
+	if err != nil {
+		return nil, err
+	}
+	out, err := n.certify(ctx, store, m, s.Requests, batch, m.State == cluster.Joining && !m.Certified)
+	if err == nil {
+		n.remember(m, at, stageCertified)
+	}
+	return out, err
 }
 
-// letIn is the record of a joiner that was let in a moment ago, with what it
-// asks for; nil where the record has to be read. An agent's key is noted in it.
+// certify certifies keys, and notes what nobody may have a certificate without.
+func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, batch []operation.Request, note bool) (*peer.Signed, error) {
+	signed, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
+	if err != nil {
+		return nil, err
+	}
+	return n.answer(ctx, store, m, requests, signed, note)
+}
+
+// letIn is the record of a joiner that was let in a moment ago, a copy, with
+// what it asks for; nil where the record has to be read.
 func (n Node) letIn(who Caller, s peer.Sign) (*cluster.Member, []operation.Request) {
 	v, ok := n.LetIn.Load(joinID{s.Operation, who.Key})
-	if !ok || slices.ContainsFunc(s.Requests, func(r peer.SignEntry) bool { return r.Profile == pki.NodeAgent }) || !n.still(v.(letIn)) {
+	if !ok || !n.still(v.(letIn)) {
 		return nil, nil
 	}
-	batch, err := signable(v.(letIn).Member, s.Requests)
+	l := v.(letIn)
+	batch, err := signable(l.Member, s.Requests)
 	if err != nil {
 		return nil, nil // it may say something else by now
 	}
-	return v.(letIn).Member, batch
+	if !l.stage.CompareAndSwap(stageNone, stageCertified) && l.stage.Load() != stageCertified {
+		return nil, nil
+	}
+	m := *l.Member
+	m.Keys = slices.Clone(m.Keys)
+	return &m, batch
 }
 
 // still reports whether a record may be gone by. at is of the wall clock, which
@@ -80,20 +107,27 @@ func (n Node) still(l letIn) bool {
 
 // remember keeps a joiner's record for a moment, and forgets those whose moment
 // has passed.
-func (n Node) remember(l letIn) {
+func (n Node) remember(m *cluster.Member, at time.Time, stage int32) {
 	n.LetIn.Range(func(id, v any) bool {
 		if !n.still(v.(letIn)) {
 			n.LetIn.Delete(id)
 		}
 		return true
 	})
-	if l.State == cluster.Joining {
-		n.LetIn.Store(joinID{l.Operation, l.Key}, l)
+	if m.State == cluster.Joining {
+		l := letIn{m, at, &atomic.Int32{}}
+		l.stage.Store(stage)
+		n.LetIn.Store(joinID{m.Operation, m.Key}, l)
 	}
 }
 
-// forget has a joiner's record be read again.
-func (n Node) forget(m *cluster.Member) { n.LetIn.Delete(joinID{m.Operation, m.Key}) }
+// forget has a joiner's record be read again. It reports whether it is known
+// that no certificate was made for that join here, and that none will be by
+// the record that was known.
+func (n Node) forget(m *cluster.Member) bool {
+	v, ok := n.LetIn.LoadAndDelete(joinID{m.Operation, m.Key})
+	return ok && v.(letIn).stage.CompareAndSwap(stageNone, stageTakenBack)
+}
 
 // signRecord is the record of the node that asks for certificates. A joiner
 // that says its name is not looked for among all.
@@ -108,64 +142,28 @@ func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller,
 	return n.joinerAmong(ctx, store, slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil }), who, s.Operation)
 }
 
-// answer notes the key of a node's agent that was certified, before anybody
-// has the certificate: a key that is not known is not taken. noted may change
-// the record further before it is written.
-func (n Node) answer(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, certified [][]byte, noted func()) (*peer.Signed, error) {
-	for i, signed := range certified {
+// answer notes the keys of nodes' agents that were certified, before anybody
+// has the certificate: a key that is not known is not taken. Whoever is certified
+// while it joins is refused by its name if that is taken back.
+func (n Node) answer(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, signed [][]byte, note bool) (*peer.Signed, error) {
+	for i, text := range signed {
 		if requests[i].Profile != pki.NodeAgent {
 			continue
 		}
-		cert, err := pki.ParseCertificate(signed)
+		cert, err := pki.ParseCertificate(text)
 		if err != nil {
 			return nil, err
 		}
 		noteKey(m, peer.Fingerprint(cert))
-		if noted != nil {
-			noted()
-		}
+		note = true
+	}
+	if note {
+		m.Certified = m.State == cluster.Joining
 		if err := store.Put(ctx, m); err != nil {
 			return nil, err
 		}
 	}
-	return &peer.Signed{Certificates: certified}, nil
-}
-
-// letRegister has the API servers let a joiner's programs in, and notes that
-// before: if the join is taken back, they are refused again.
-func (n Node) letRegister(ctx context.Context, store cluster.Members, m *cluster.Member) error {
-	if m.State != cluster.Joining || m.Certified && !m.Barred {
-		return nil
-	}
-	var barred bool
-	group, within := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		barred, err = n.Barred(within, store, m.Name)
-		return err
-	})
-	// Its agent reads what the cluster wants as soon as it runs. Rights that
-	// nobody has a certificate for are nothing; a certificate without them would
-	// stay so, since this is done once.
-	if m.Guest == nil && !m.Certified {
-		group.Go(func() error { return cluster.Reports{Client: store.Client}.Grant(within, m.Name) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	// Off the list already, by who was killed in between, it is not noted so yet.
-	m.Barred = m.Barred || barred
-	m.Certified = true
-	if err := store.Put(ctx, m); err != nil {
-		return err
-	}
-	if !m.Barred {
-		return nil
-	}
-	if err := n.Unbar(ctx, store, m.Name); err != nil {
-		return err
-	}
-	m.Barred = false
-	return store.Put(ctx, m)
+	return &peer.Signed{Certificates: signed}, nil
 }
 
 // signable holds requests of a node to the policy.

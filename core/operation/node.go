@@ -94,7 +94,7 @@ type Node struct {
 
 	barring *barring
 
-	// LetIn are the joiners for which certificates were just made here.
+	// LetIn are the joiners that were just let in, or certified, here.
 	LetIn sync.Map
 
 	// Settling is held by who works on the files of the datastore meanwhile.
