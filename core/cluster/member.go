@@ -68,10 +68,6 @@ type Member struct {
 	// Forward says that the joiner votes: from there it only goes forward, and
 	// nobody takes the join back but an operator.
 	Forward bool `json:"forward,omitempty"`
-	// Certified says that a certificate may be out with which the joiner's
-	// kubelet could register: written before it is, but for those that the node
-	// that serves the join makes in its first moment.
-	Certified bool `json:"certified,omitempty"`
 	// Guest is set for a node that speaks MicroK8s' protocol, not mk's.
 	Guest *Guest `json:"guest,omitempty"`
 

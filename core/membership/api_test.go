@@ -31,6 +31,7 @@ type objects struct {
 	mu      sync.Mutex
 	kept    map[string]*unstructured.Unstructured
 	version int
+	before  func(verb, name string) // is called before each request is done, if it is there
 }
 
 func (o *objects) put(at string) {
@@ -51,6 +52,9 @@ func (o *objects) names(folder string) (out []string) {
 }
 
 func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if o.before != nil {
+		o.before(r.Method, path.Base(r.URL.Path))
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	in, err := decode(r)
@@ -71,7 +75,7 @@ func (o *objects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusCreated, in)
 	case r.Method == http.MethodGet && old == nil, r.Method == http.MethodDelete && old == nil, r.Method == http.MethodPut && old == nil:
 		say(w, http.StatusNotFound, metav1.Status{Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound})
-	case r.Method == http.MethodPut && old.GetResourceVersion() != in.GetResourceVersion():
+	case r.Method == http.MethodPut && old.GetResourceVersion() != in.GetResourceVersion(), r.Method == http.MethodDelete && in.GetResourceVersion() != "" && old.GetResourceVersion() != in.GetResourceVersion():
 		say(w, http.StatusConflict, metav1.Status{Status: "Failure", Reason: metav1.StatusReasonConflict, Code: http.StatusConflict})
 	case r.Method == http.MethodGet:
 		say(w, http.StatusOK, old)
@@ -98,11 +102,22 @@ func (o *objects) list(w http.ResponseWriter, folder, selector string) {
 	say(w, http.StatusOK, map[string]any{"kind": "ConfigMapList", "apiVersion": "v1", "metadata": map[string]any{"resourceVersion": strconv.Itoa(o.version)}, "items": items})
 }
 
-// decode reads what a client sends: protobuf from a typed one, else JSON.
+// decode reads what a client sends: protobuf from a typed one, else JSON. Of a
+// DELETE it is what must hold.
 func decode(r *http.Request) (*unstructured.Unstructured, error) {
 	body, err := io.ReadAll(r.Body)
-	if err != nil || len(body) == 0 || r.Method == http.MethodDelete {
+	if err != nil || len(body) == 0 && r.Method != http.MethodDelete {
 		return nil, err
+	}
+	if r.Method == http.MethodDelete {
+		out, opts := &unstructured.Unstructured{Object: map[string]any{}}, &metav1.DeleteOptions{}
+		if len(body) > 0 {
+			_, _, err = scheme.Codecs.UniversalDeserializer().Decode(body, nil, opts)
+		}
+		if p := opts.Preconditions; p != nil && p.ResourceVersion != nil {
+			out.SetResourceVersion(*p.ResourceVersion)
+		}
+		return out, err
 	}
 	if r.Method == http.MethodPatch {
 		out := &unstructured.Unstructured{}
@@ -131,6 +146,12 @@ var at = time.Unix(1_000_000_000, 0).UTC() //nolint:gochecknoglobals // a consta
 func serving(t *testing.T) (Node, *objects) {
 	t.Helper()
 	api := &objects{kept: map[string]*unstructured.Unstructured{}}
+	return servingOn(t, api), api
+}
+
+// servingOn is one more.
+func servingOn(t *testing.T, api *objects) Node {
+	t.Helper()
 	s := httptest.NewServer(api)
 	t.Cleanup(s.Close)
 	root, err := node.Create(t.TempDir()+"/mk", node.Options{})
@@ -154,7 +175,7 @@ func serving(t *testing.T) (Node, *objects) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = n.Close() })
-	return Of(n), api
+	return Of(n)
 }
 
 // quiet is told and says nothing.

@@ -289,7 +289,6 @@ func (n Node) guestSign(ctx context.Context, t tokens.Plugin, who Caller, p pki.
 		// for it.
 		noteKey(m, peer.Fingerprint(cert))
 	}
-	m.Certified = true
 	if !slices.Contains(m.Guest.Signed, p.Name) {
 		m.Guest.Signed = append(m.Guest.Signed, p.Name)
 	}

@@ -70,12 +70,6 @@ func (n Node) JoinSecrets(ctx context.Context, who Caller, s peer.Secrets) (*pee
 	if m.Role != plugin.RoleControlPlane {
 		return nil, plugin.Errorf(NotPermitted, "a worker holds none of the cluster's keys")
 	}
-	if !m.Certified { // it certifies itself from now on
-		m.Certified = true
-		if err := store.Put(ctx, m); err != nil {
-			return nil, err
-		}
-	}
 	binding := []byte(m.Reservation)
 	out := &peer.Sealed{Sealed: map[string]plugin.Sealed{}}
 	for name, recipient := range s.Recipients {
@@ -253,19 +247,14 @@ func (n Node) releaseJoin(ctx context.Context, store cluster.Members, all []*clu
 // takeBack undoes what was done here for a join that failed: datastore
 // member, node object, reservation and record.
 func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Member) error {
-	none := n.forget(m) && !m.Certified
+	defer n.forget(m)
 	if m.TakeBack != nil && len(m.TakeBack.Operations) > 0 {
 		if err := n.ServeChanges(ctx, "take back the join of "+m.Name, m.Operation+"/back", *m.TakeBack); err != nil {
 			return err
 		}
 	}
-	expel := n.Expel
-	if none { // then there is no object of it, and will be none
-		expel = func(ctx context.Context, store cluster.Members, name string) error {
-			return cluster.Reports{Client: store.Client}.Revoke(ctx, name)
-		}
-	}
-	if err := expel(ctx, store, m.Name); err != nil {
+	// Whether a certificate is out nobody knows.
+	if err := n.Expel(ctx, store, m.Name); err != nil {
 		return err
 	}
 	if m.Server == n.Record.Name && m.Reservation != "" {
@@ -282,7 +271,11 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 			return err
 		}
 	}
-	return store.Delete(ctx, m)
+	err := store.Delete(ctx, m)
+	if errors.Is(err, cluster.ErrChanged) { // it was gone on with meanwhile
+		return errors.Join(err, n.Relist(ctx, store, m.Name))
+	}
+	return err
 }
 
 // ReapJoins takes back the joins whose lease has ended: a joiner that died

@@ -188,13 +188,9 @@ func (n Node) RenewFor(ctx context.Context, who Caller, r peer.Renew) (*peer.Ren
 	if len(r.Requests) == 0 {
 		return out, nil
 	}
-	certified, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
-	if err != nil {
-		return nil, err
-	}
 	// The key that was shown stays good: the answer may be lost.
 	m.Keys, m.Renewal = []string{who.Key}, r.Operation
-	signed, err := n.answer(ctx, store, m, r.Requests, certified, false)
+	signed, err := n.certify(ctx, store, m, r.Requests, batch)
 	if err != nil {
 		return nil, err
 	}

@@ -85,16 +85,8 @@ func (n Node) BeginJoin(ctx context.Context, who Caller, b peer.Begin) (*peer.Be
 		begun, err = n.admit(ctx, store, who, b, held)
 	}
 	if err == nil && begun.NotYet == nil {
-		group, within := errgroup.WithContext(ctx)
-		// Its agent reads what the cluster wants as soon as it runs. Rights that
-		// nobody has a certificate for are nothing.
-		group.Go(func() error { return cluster.Reports{Client: store.Client}.Grant(within, b.Name) })
-		group.Go(func() error {
-			claim.Call.OperationID, claim.Lease = b.Operation+"/hold", tokenLease
-			_, err := t.Reserve(within, claim)
-			return err
-		})
-		err = group.Wait()
+		claim.Call.OperationID, claim.Lease = b.Operation+"/hold", tokenLease
+		held, err = t.Reserve(ctx, claim)
 	}
 	if err == nil {
 		return begun, nil
@@ -206,15 +198,12 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	case verdict.Admitted == nil:
 		return nil, fmt.Errorf("the clustering plugin has not decided")
 	}
-	stage := stageNone
-	if m.Operation != "" { // asked again: it may have certificates
-		stage = stageCertified
-	}
+	again := m.Operation != ""
 	m.ID, m.Role, m.Address, m.Addresses, m.AgentPort = b.NodeID, b.Role, b.Address, b.Addresses, b.AgentPort
 	m.Versions, m.Labels, m.Taints, m.State = b.Versions, b.Labels, b.Taints, cluster.Joining
 	m.Operation, m.Key, m.Reservation, m.Server, m.Until = b.Operation, who.Key, held.ID, n.Record.Name, n.Now().Add(joinLease).UTC()
 	m.Token, m.NoVote = held.TokenID, b.NoVote
-	if err := n.noteJoiner(ctx, store, m, stage); err != nil {
+	if err := n.noteJoiner(ctx, store, m, again); err != nil {
 		return nil, err
 	}
 	if b.Role == plugin.RoleControlPlane {
@@ -236,30 +225,31 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 	return begun, nil
 }
 
-// noteJoiner writes the record of a joiner that is let in. A node of its name
-// that was removed is not refused any more, and has certificates: if the join is
-// taken back, it is refused again.
-func (n Node) noteJoiner(ctx context.Context, store cluster.Members, m *cluster.Member, stage int32) error {
+// noteJoiner writes the record of a joiner that is let in, and has the API servers
+// let its programs in. Its agent reads what the cluster wants as soon as it runs;
+// rights that nobody has a certificate for are nothing.
+func (n Node) noteJoiner(ctx context.Context, store cluster.Members, m *cluster.Member, again bool) error {
 	at, barred := n.Now().Round(0), false
 	group, within := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		barred, err = n.Barred(within, store, m.Name)
 		return err
 	})
+	group.Go(func() error { return cluster.Reports{Client: store.Client}.Grant(within, m.Name) })
 	group.Go(func() error { return store.Put(within, m) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if barred {
-		stage, m.Certified = stageCertified, true
-		if err := store.Put(ctx, m); err != nil {
-			return err
-		}
+	if barred || again { // whoever took it off the list may not have waited for the API servers
 		if err := n.Unbar(ctx, store, m.Name); err != nil {
 			return err
 		}
+		// Whoever takes the join back meanwhile has it refused.
+		if err := store.Put(ctx, m); err != nil {
+			return errors.Join(err, n.Relist(ctx, store, m.Name))
+		}
 	}
-	n.remember(m, at, stage)
+	n.remember(m, at)
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"mk8s.io/mk/core/cluster"
@@ -22,16 +21,8 @@ const recent = 5 * time.Second
 // changed, and when it was so.
 type letIn struct {
 	*cluster.Member
-	at    time.Time
-	stage *atomic.Int32
+	at time.Time
 }
-
-// Stages of a joiner that was let in here.
-const (
-	stageNone      int32 = iota
-	stageCertified       // a certificate may be out
-	stageTakenBack       // none is, and none will be
-)
 
 // joinID is what a join is known by.
 type joinID struct{ operation, key string }
@@ -40,14 +31,14 @@ type joinID struct{ operation, key string }
 // record has and the profiles that its role may hold. The record of a joiner
 // that was let in here is not read again for a moment: if its join was taken
 // back meanwhile, on another node, the API servers refuse its programs all the
-// same. What is to be noted is written over the record that is gone by.
+// same. The key of its agent is noted in that very record, or not at all.
 func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signed, error) {
 	store, err := n.Store()
 	if err != nil {
 		return nil, err
 	}
 	if m, batch := n.letIn(who, s); m != nil {
-		out, err := n.certify(ctx, store, m, s.Requests, batch, false)
+		out, err := n.certify(ctx, store, m, s.Requests, batch)
 		if !errors.Is(err, cluster.ErrChanged) {
 			return out, err
 		}
@@ -62,90 +53,21 @@ func (n Node) SignFor(ctx context.Context, who Caller, s peer.Sign) (*peer.Signe
 	if err != nil {
 		return nil, err
 	}
-	out, err := n.certify(ctx, store, m, s.Requests, batch, m.State == cluster.Joining && !m.Certified)
+	out, err := n.certify(ctx, store, m, s.Requests, batch)
 	if err == nil {
-		n.remember(m, at, stageCertified)
+		n.remember(m, at)
 	}
 	return out, err
 }
 
-// certify certifies keys, and notes what nobody may have a certificate without.
-func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, batch []operation.Request, note bool) (*peer.Signed, error) {
+// certify certifies keys, and notes those of a node's agent before anybody has
+// the certificate: a key that is not known is not taken.
+func (n Node) certify(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, batch []operation.Request) (*peer.Signed, error) {
 	signed, err := n.Issuer.SignFor(ctx, "for/"+m.Name, batch)
 	if err != nil {
 		return nil, err
 	}
-	return n.answer(ctx, store, m, requests, signed, note)
-}
-
-// letIn is the record of a joiner that was let in a moment ago, a copy, with
-// what it asks for; nil where the record has to be read.
-func (n Node) letIn(who Caller, s peer.Sign) (*cluster.Member, []operation.Request) {
-	v, ok := n.LetIn.Load(joinID{s.Operation, who.Key})
-	if !ok || !n.still(v.(letIn)) {
-		return nil, nil
-	}
-	l := v.(letIn)
-	batch, err := signable(l.Member, s.Requests)
-	if err != nil {
-		return nil, nil // it may say something else by now
-	}
-	if !l.stage.CompareAndSwap(stageNone, stageCertified) && l.stage.Load() != stageCertified {
-		return nil, nil
-	}
-	m := *l.Member
-	m.Keys = slices.Clone(m.Keys)
-	return &m, batch
-}
-
-// still reports whether a record may be gone by. at is of the wall clock, which
-// a machine that was suspended has, too.
-func (n Node) still(l letIn) bool {
-	age := n.Now().Sub(l.at)
-	return age >= 0 && age < recent && l.Live(n.Now())
-}
-
-// remember keeps a joiner's record for a moment, and forgets those whose moment
-// has passed.
-func (n Node) remember(m *cluster.Member, at time.Time, stage int32) {
-	n.LetIn.Range(func(id, v any) bool {
-		if !n.still(v.(letIn)) {
-			n.LetIn.Delete(id)
-		}
-		return true
-	})
-	if m.State == cluster.Joining {
-		l := letIn{m, at, &atomic.Int32{}}
-		l.stage.Store(stage)
-		n.LetIn.Store(joinID{m.Operation, m.Key}, l)
-	}
-}
-
-// forget has a joiner's record be read again. It reports whether it is known
-// that no certificate was made for that join here, and that none will be by
-// the record that was known.
-func (n Node) forget(m *cluster.Member) bool {
-	v, ok := n.LetIn.LoadAndDelete(joinID{m.Operation, m.Key})
-	return ok && v.(letIn).stage.CompareAndSwap(stageNone, stageTakenBack)
-}
-
-// signRecord is the record of the node that asks for certificates. A joiner
-// that says its name is not looked for among all.
-func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller, s peer.Sign) (*cluster.Member, error) {
-	if s.Operation == "" || pki.CheckNodeName(s.Node) != nil {
-		return n.callerRecord(ctx, store, who, s.Operation)
-	}
-	m, err := store.Get(ctx, s.Node)
-	if err != nil {
-		return nil, err
-	}
-	return n.joinerAmong(ctx, store, slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil }), who, s.Operation)
-}
-
-// answer notes the keys of nodes' agents that were certified, before anybody
-// has the certificate: a key that is not known is not taken. Whoever is certified
-// while it joins is refused by its name if that is taken back.
-func (n Node) answer(ctx context.Context, store cluster.Members, m *cluster.Member, requests []peer.SignEntry, signed [][]byte, note bool) (*peer.Signed, error) {
+	note := false
 	for i, text := range signed {
 		if requests[i].Profile != pki.NodeAgent {
 			continue
@@ -158,12 +80,64 @@ func (n Node) answer(ctx context.Context, store cluster.Members, m *cluster.Memb
 		note = true
 	}
 	if note {
-		m.Certified = m.State == cluster.Joining
 		if err := store.Put(ctx, m); err != nil {
 			return nil, err
 		}
 	}
 	return &peer.Signed{Certificates: signed}, nil
+}
+
+// letIn is the record of a joiner that was let in a moment ago, a copy, with
+// what it asks for; nil where the record has to be read.
+func (n Node) letIn(who Caller, s peer.Sign) (*cluster.Member, []operation.Request) {
+	v, ok := n.LetIn.Load(joinID{s.Operation, who.Key})
+	if !ok || !n.still(v.(letIn)) {
+		return nil, nil
+	}
+	m := *v.(letIn).Member
+	m.Keys = slices.Clone(m.Keys)
+	batch, err := signable(&m, s.Requests)
+	if err != nil {
+		return nil, nil // it may say something else by now
+	}
+	return &m, batch
+}
+
+// still reports whether a record may be gone by. at is of the wall clock, which
+// a machine that was suspended has, too.
+func (n Node) still(l letIn) bool {
+	age := n.Now().Sub(l.at)
+	return age >= 0 && age < recent && l.Live(n.Now())
+}
+
+// remember keeps a joiner's record for a moment, and forgets those whose moment
+// has passed.
+func (n Node) remember(m *cluster.Member, at time.Time) {
+	n.LetIn.Range(func(id, v any) bool {
+		if !n.still(v.(letIn)) {
+			n.LetIn.Delete(id)
+		}
+		return true
+	})
+	if m.State == cluster.Joining {
+		n.LetIn.Store(joinID{m.Operation, m.Key}, letIn{m, at})
+	}
+}
+
+// forget has a joiner's record be read again.
+func (n Node) forget(m *cluster.Member) { n.LetIn.Delete(joinID{m.Operation, m.Key}) }
+
+// signRecord is the record of the node that asks for certificates. A joiner
+// that says its name is not looked for among all.
+func (n Node) signRecord(ctx context.Context, store cluster.Members, who Caller, s peer.Sign) (*cluster.Member, error) {
+	if s.Operation == "" || pki.CheckNodeName(s.Node) != nil {
+		return n.callerRecord(ctx, store, who, s.Operation)
+	}
+	m, err := store.Get(ctx, s.Node)
+	if err != nil {
+		return nil, err
+	}
+	return n.joinerAmong(ctx, store, slices.DeleteFunc([]*cluster.Member{m}, func(m *cluster.Member) bool { return m == nil }), who, s.Operation)
 }
 
 // signable holds requests of a node to the policy.

@@ -104,18 +104,12 @@ func newLetInNode(t *testing.T) *letInNode {
 	var err error
 	if n.store, err = n.Store(); err == nil {
 		err = n.noteJoiner(t.Context(), n.store, &cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o1", Key: "k1",
-			Server: "n1", Address: "10.0.0.2", Until: at.Add(time.Hour)}, stageNone)
+			Server: "n1", Address: "10.0.0.2", Until: at.Add(time.Hour)}, false)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// restarted is its agent, started again.
-func (n *letInNode) restarted(context.Context) error {
-	n.LetIn.Clear()
-	return nil
 }
 
 // gone has another node take the join back.
@@ -181,7 +175,10 @@ func TestRecordIsNotReadAgainForAMoment(t *testing.T) {
 		}
 		return n.store.Put(ctx, m)
 	}
-	restarted := func(ctx context.Context, n *letInNode) error { return n.restarted(ctx) }
+	restarted := func(_ context.Context, n *letInNode) error {
+		n.LetIn.Clear()
+		return nil
+	}
 	committed := func(ctx context.Context, n *letInNode) error {
 		return n.CommitJoin(ctx, Caller{Key: "k1"}, peer.Ref{Operation: "o1"})
 	}
@@ -252,101 +249,8 @@ func (n *letInNode) hasNoted(t *testing.T, ask []peer.SignEntry, out *peer.Signe
 			t.Fatal(err)
 		}
 		m, err := n.store.Get(t.Context(), "w1")
-		if err != nil || !m.Certified || !slices.Contains(m.Keys, peer.Fingerprint(cert)) {
+		if err != nil || !slices.Contains(m.Keys, peer.Fingerprint(cert)) {
 			t.Errorf("the record %+v has no key of its agent (%v)", m, err)
-		}
-	}
-}
-
-// A join that is taken back has its name refused wherever a certificate may be
-// out, and only there.
-func TestWhoIsRefusedWhenItsJoinIsTakenBack(t *testing.T) {
-	t.Parallel()
-	nothing := func(context.Context, *letInNode) error { return nil }
-	sign := func(ctx context.Context, n *letInNode) error {
-		_, err := n.SignFor(ctx, Caller{Key: "k1"}, peer.Sign{Operation: "o1", Node: "w1", Requests: entries(t, "10.0.0.2", pki.Kubelet)})
-		return err
-	}
-	restarted := func(ctx context.Context, n *letInNode) error { return n.restarted(ctx) }
-	elsewhere := func(ctx context.Context, n *letInNode) error { // the node that has restarted stands for another
-		here, _ := n.LetIn.Load(joinID{"o1", "k1"})
-		err := errors.Join(n.restarted(ctx), sign(ctx, n))
-		n.LetIn.Store(joinID{"o1", "k1"}, here)
-		return err
-	}
-	again := func(ctx context.Context, n *letInNode) error {
-		m, err := n.store.Get(ctx, "w1")
-		if err != nil {
-			return err
-		}
-		return n.noteJoiner(ctx, n.store, m, stageCertified)
-	}
-	for name, c := range map[string]struct {
-		then    func(context.Context, *letInNode) error
-		refused bool
-	}{
-		"nothing was certified": {nothing, false},
-		"certified":             {sign, true},
-		"certified elsewhere":   {elsewhere, true},
-		"who let it in forgot":  {restarted, true},
-		"asked again":           {again, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			n := newLetInNode(t)
-			if err := c.then(t.Context(), n); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := n.ReleaseJoin(t.Context(), Caller{Key: "k1"}, peer.Ref{Operation: "o1"}); err != nil {
-				t.Fatal(err)
-			}
-			refused, err := n.Barred(t.Context(), n.store, "w1")
-			if err != nil || refused != c.refused {
-				t.Errorf("refused: %t (%v)", refused, err)
-			}
-			if refused { // let in again, it is as it was if that is taken back
-				n.joinAgain(t)
-			}
-		})
-	}
-}
-
-// joinAgain has a node whose name is refused join, and give up.
-func (n *letInNode) joinAgain(t *testing.T) {
-	t.Helper()
-	ctx := t.Context()
-	m := &cluster.Member{Name: "w1", Role: plugin.RoleWorker, State: cluster.Joining, Operation: "o2", Key: "k2", Server: "n1", Address: "10.0.0.2", Until: at.Add(time.Hour)}
-	if err := n.noteJoiner(ctx, n.store, m, stageNone); err != nil {
-		t.Fatal(err)
-	}
-	if refused, err := n.Barred(ctx, n.store, "w1"); refused || err != nil {
-		t.Fatalf("let in, it is refused (%v)", err)
-	}
-	if _, err := n.ReleaseJoin(ctx, Caller{Key: "k2"}, peer.Ref{Operation: "o2"}); err != nil {
-		t.Fatal(err)
-	}
-	if refused, err := n.Barred(ctx, n.store, "w1"); !refused || err != nil {
-		t.Fatalf("what was refused before is not refused any more (%v)", err)
-	}
-}
-
-// Of a join that is certified and taken back at once one comes first: no
-// certificate is out whose name is not refused.
-func TestCertifiedAndTakenBackAtOnce(t *testing.T) {
-	t.Parallel()
-	for range 50 {
-		n := newLetInNode(t)
-		ask := peer.Sign{Operation: "o1", Node: "w1", Requests: entries(t, "10.0.0.2", pki.Kubelet)}
-		signed := make(chan error, 1)
-		go func() {
-			_, err := n.SignFor(t.Context(), Caller{Key: "k1"}, ask)
-			signed <- err
-		}()
-		_, taken := n.ReleaseJoin(t.Context(), Caller{Key: "k1"}, peer.Ref{Operation: "o1"})
-		err := <-signed
-		refused, read := n.Barred(t.Context(), n.store, "w1")
-		if taken != nil || read != nil || err == nil && !refused {
-			t.Fatalf("signed %v, refused %t, taken back %v, %v", err, refused, taken, read)
 		}
 	}
 }

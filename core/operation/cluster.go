@@ -241,12 +241,17 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	if err := n.Expel(ctx, store, name); err != nil {
 		return err
 	}
+	if was != nil {
+		if err := store.Delete(ctx, was); !errors.Is(err, cluster.ErrChanged) {
+			return err
+		}
+	}
 	m, err := store.Get(ctx, name)
 	switch {
 	case err != nil || m == nil:
 		return err
-	case was == nil || was.Operation != m.Operation:
-		return fmt.Errorf("node %s: %w", name, cluster.ErrChanged) // another joined by that name
+	case was != nil && was.Operation == m.Operation: // it was written meanwhile
+		return n.ForgetNode(ctx, name)
 	}
-	return store.Delete(ctx, m)
+	return errors.Join(fmt.Errorf("node %s: %w", name, cluster.ErrChanged), n.Relist(ctx, store, name)) // another joined by that name
 }

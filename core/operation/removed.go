@@ -113,6 +113,19 @@ func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) er
 	})
 }
 
+// Relist has a name refused, or let in, as its record says, for whoever changed
+// that while somebody else changed the record.
+func (n *Node) Relist(ctx context.Context, store cluster.Members, name string) error {
+	m, err := store.Get(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case m != nil && m.Live(n.Now()):
+		return errors.Join(cluster.Reports{Client: store.Client}.Grant(ctx, name), n.Unbar(ctx, store, name))
+	}
+	return n.Expel(ctx, store, name)
+}
+
 // UnbarSelf lets this node in again where its data say that it was removed, as
 // a snapshot of another time or node may. It waits for the API server.
 func (n *Node) UnbarSelf(ctx context.Context) error {

@@ -94,7 +94,7 @@ func (n *benchNode) firstCertificates(ctx context.Context, i joinstring.Invitati
 			return 0, err
 		}
 		defer j.Client.Close()
-		if err := errors.Join(j.prepare(1, profiles...), j.begin(ctx)); err != nil {
+		if err := errors.Join(j.begin(ctx), j.prepare(1, profiles...)); err != nil {
 			return 0, err
 		}
 		begun := time.Now()
@@ -222,7 +222,8 @@ func together(all []*joiner, times int, do func(*joiner) error, after ...func(*j
 type joiner struct {
 	*machine.Joiner
 
-	names pki.Names
+	name  string // of all its joins
+	joins int
 	asks  [][]peer.SignEntry // to be certified
 	last  peer.Sign
 }
@@ -233,15 +234,14 @@ func (n *benchNode) newJoiner(i joinstring.Invitation, group, number int) (*join
 	j, err := machine.NewJoiner(i, name, address, peer.Options{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		return n.dialFrom(ctx, from, network, address)
 	}})
-	if err != nil {
-		return nil, err
-	}
-	names, err := operation.NormalNames([]string{name}, []string{"127.0.0.1", address})
-	return &joiner{Joiner: j, names: names}, err
+	return &joiner{Joiner: j, name: name}, err
 }
 
+// begin asks to join. Each join has a name of its own: one that was taken back
+// is refused its name, until it is let in again.
 func (j *joiner) begin(ctx context.Context) error {
-	j.Request.Operation, j.Request.Now = node.NewID(), time.Now()
+	j.joins++
+	j.Request.Operation, j.Request.Now, j.Request.Name = node.NewID(), time.Now(), fmt.Sprintf("%s-%d", j.name, j.joins)
 	var begun peer.Begun
 	if err := j.Client.Call(ctx, peer.BeginPath, j.Request, &begun); err != nil {
 		return err
@@ -259,6 +259,10 @@ func (j *joiner) release(ctx context.Context) error {
 // prepare makes requests for certificates of profiles. No two are the same: the
 // same one is answered with the same certificate.
 func (j *joiner) prepare(times int, profiles ...string) error {
+	names, err := operation.NormalNames([]string{j.Request.Name}, append([]string{"127.0.0.1"}, j.Request.Addresses...))
+	if err != nil {
+		return err
+	}
 	for range times {
 		var ask []peer.SignEntry
 		for _, name := range profiles {
@@ -268,7 +272,7 @@ func (j *joiner) prepare(times int, profiles ...string) error {
 			}
 			r := pki.Request{Profile: p, Node: j.Request.Name}
 			if p.Names == pki.NodeNames {
-				r.Names = j.names
+				r.Names = names
 			}
 			csr, err := pki.NewCSR(j.Key, r)
 			if err != nil {
