@@ -271,11 +271,11 @@ func (n Node) takeBack(ctx context.Context, store cluster.Members, m *cluster.Me
 			return err
 		}
 	}
-	err := store.Delete(ctx, m)
-	if errors.Is(err, cluster.ErrChanged) { // it was gone on with meanwhile
-		return errors.Join(err, n.Relist(ctx, store, m.Name))
+	deleted := store.Delete(ctx, m)
+	if _, err := n.Relist(ctx, store, m.Name); err != nil {
+		return err
 	}
-	return err
+	return deleted // it was gone on with meanwhile, where it says so
 }
 
 // ReapJoins takes back the joins whose lease has ended: a joiner that died

@@ -303,7 +303,7 @@ func (j *join) undo(ctx context.Context) error {
 	// A try that was killed may have been let in with this key, and not have
 	// noted it.
 	if j.begun != nil || j.client.Met() || !j.free {
-		tell, cancel := context.WithTimeout(ctx, 20*time.Second)
+		tell, cancel := context.WithTimeout(ctx, 30*time.Second)
 		var released peer.Released
 		err := j.client.Call(tell, peer.ReleasePath, peer.Ref{Operation: j.r.Record.ID}, &released)
 		cancel()

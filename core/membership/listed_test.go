@@ -3,8 +3,11 @@ package membership
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -48,7 +51,7 @@ func TestWhoseNameIsRefused(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			m.Operation, m.Until = operation, at.Add(2*time.Hour)
+			m.Operation, m.Until = operation, m.Until.Add(time.Hour)
 			return n.noteJoiner(ctx, store, m, true)
 		}
 	}
@@ -100,6 +103,64 @@ func TestWhoseNameIsRefused(t *testing.T) {
 		}
 		if rights := slices.Contains(api.names("/api/v1/namespaces/mk-system/configmaps"), "report.w1"); rights != recorded {
 			t.Errorf("%s: rights %t, record %t", c.what, rights, recorded)
+		}
+	}
+}
+
+// Whatever two nodes do at once with a joiner: when all of it has ended, its name
+// is refused where it has no record, and only there.
+func TestNamesFollowRecords(t *testing.T) {
+	t.Parallel()
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(uint64(seed), 0)) //nolint:gosec // it chooses what a test does
+	n, api := serving(t)
+	nodes := []Node{n, servingOn(t, api)}
+	for i := range nodes {
+		nodes[i].Plugins = plugins{tokens: &given{}}
+	}
+	store, err := n.Store()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(n Node) {
+		m, err := store.Get(t.Context(), "w1")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		again := m != nil
+		if !again {
+			m = joiningAs(fmt.Sprintf("o%d", time.Now().UnixNano()), "k1")
+		}
+		m.Until = m.Until.Add(time.Second)
+		_ = n.noteJoiner(t.Context(), store, m, again) // it may come too late
+	}
+	release := func(n Node) {
+		if m, err := store.Get(t.Context(), "w1"); err == nil && m != nil {
+			_, _ = n.ReleaseJoin(t.Context(), Caller{Key: "k1"}, peer.Ref{Operation: m.Operation})
+		}
+	}
+	remove := func(n Node) { _ = n.ForgetNode(t.Context(), "w1") }
+	note := func(Node) {
+		if m, err := store.Get(t.Context(), "w1"); err == nil && m != nil {
+			noteKey(m, fmt.Sprint(time.Now().UnixNano()))
+			_ = store.Put(t.Context(), m)
+		}
+	}
+	begin(n)
+	release(n) // its name is on the list from here on
+	for round := range 100 {
+		var all sync.WaitGroup
+		var does []string
+		for range 4 {
+			where, what := random.IntN(2), random.IntN(4)
+			does = append(does, fmt.Sprintf("%s on %d", []string{"begin", "release", "remove", "note"}[what], where))
+			all.Go(func() { []func(Node){begin, release, remove, note}[what](nodes[where]) })
+		}
+		all.Wait()
+		if refused, recorded := onList(t, n, store); refused == recorded {
+			t.Fatalf("round %d, %v at once: refused %t, recorded %t", round, does, refused, recorded)
 		}
 	}
 }

@@ -229,24 +229,27 @@ func (n Node) admit(ctx context.Context, store cluster.Members, who Caller, b pe
 // let its programs in. Its agent reads what the cluster wants as soon as it runs;
 // rights that nobody has a certificate for are nothing.
 func (n Node) noteJoiner(ctx context.Context, store cluster.Members, m *cluster.Member, again bool) error {
+	n.forget(m)
 	at, barred := n.Now().Round(0), false
 	group, within := errgroup.WithContext(ctx)
+	group.Go(func() error { return cluster.Reports{Client: store.Client}.Grant(within, m.Name) })
 	group.Go(func() (err error) {
-		barred, err = n.Barred(within, store, m.Name)
+		if err = store.Put(within, m); err == nil {
+			barred, err = n.Barred(within, store, m.Name)
+		}
 		return err
 	})
-	group.Go(func() error { return cluster.Reports{Client: store.Client}.Grant(within, m.Name) })
-	group.Go(func() error { return store.Put(within, m) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	if barred || again { // whoever took it off the list may not have waited for the API servers
-		if err := n.Unbar(ctx, store, m.Name); err != nil {
+		unbarred := n.Unbar(ctx, store, m.Name)
+		now, err := n.Relist(ctx, store, m.Name)
+		if err := errors.Join(unbarred, err); err != nil {
 			return err
 		}
-		// Whoever takes the join back meanwhile has it refused.
-		if err := store.Put(ctx, m); err != nil {
-			return errors.Join(err, n.Relist(ctx, store, m.Name))
+		if now == nil || now.Operation != m.Operation {
+			return fmt.Errorf("node %s: %w", m.Name, cluster.ErrChanged)
 		}
 	}
 	n.remember(m, at)

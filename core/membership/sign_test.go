@@ -173,6 +173,7 @@ func TestRecordIsNotReadAgainForAMoment(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		m.Until = m.Until.Add(time.Hour)
 		return n.store.Put(ctx, m)
 	}
 	restarted := func(_ context.Context, n *letInNode) error {

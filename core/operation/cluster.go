@@ -241,17 +241,27 @@ func (n *Node) ForgetNode(ctx context.Context, name string) error {
 	if err := n.Expel(ctx, store, name); err != nil {
 		return err
 	}
-	if was != nil {
-		if err := store.Delete(ctx, was); !errors.Is(err, cluster.ErrChanged) {
+	for range forgetTries { // it may be written meanwhile
+		m, err := store.Get(ctx, name)
+		if err != nil {
 			return err
 		}
+		if m == nil || was == nil || was.Operation != m.Operation {
+			break
+		}
+		if err := store.Delete(ctx, m); !errors.Is(err, cluster.ErrChanged) {
+			if err != nil {
+				return err
+			}
+			break
+		}
 	}
-	m, err := store.Get(ctx, name)
-	switch {
-	case err != nil || m == nil:
-		return err
-	case was != nil && was.Operation == m.Operation: // it was written meanwhile
-		return n.ForgetNode(ctx, name)
+	m, err := n.Relist(ctx, store, name)
+	if err == nil && m != nil { // another joined by that name
+		err = fmt.Errorf("node %s: %w", name, cluster.ErrChanged)
 	}
-	return errors.Join(fmt.Errorf("node %s: %w", name, cluster.ErrChanged), n.Relist(ctx, store, name)) // another joined by that name
+	return err
 }
+
+// forgetTries is how often a record is read anew that changes while it is to go.
+const forgetTries = 10

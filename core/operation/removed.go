@@ -113,17 +113,32 @@ func (n *Node) Unbar(ctx context.Context, store cluster.Members, name string) er
 	})
 }
 
-// Relist has a name refused, or let in, as its record says, for whoever changed
-// that while somebody else changed the record.
-func (n *Node) Relist(ctx context.Context, store cluster.Members, name string) error {
-	m, err := store.Get(ctx, name)
-	switch {
-	case err != nil:
-		return err
-	case m != nil && m.Live(n.Now()):
-		return errors.Join(cluster.Reports{Client: store.Client}.Grant(ctx, name), n.Unbar(ctx, store, name))
+// Relist has a name refused, or let in, as its record says, and answers that.
+// Whoever changed the list looks at the record behind it, and whoever deleted the
+// record at the list: so what two nodes do at once agrees when both have ended,
+// also where nobody waits for the answer any more.
+func (n *Node) Relist(ctx context.Context, store cluster.Members, name string) (*cluster.Member, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), barLimit)
+	defer cancel()
+	for {
+		m, err := store.Get(ctx, name)
+		if err != nil || pki.CheckNodeName(name) != nil {
+			return m, err
+		}
+		live := m != nil && m.Live(n.Now())
+		barred, err := n.Barred(ctx, store, name)
+		if err != nil || live != barred {
+			return m, err
+		}
+		if live {
+			err = errors.Join(cluster.Reports{Client: store.Client}.Grant(ctx, name), n.Unbar(ctx, store, name))
+		} else {
+			err = n.Expel(ctx, store, name)
+		}
+		if err != nil {
+			return m, err
+		}
 	}
-	return n.Expel(ctx, store, name)
 }
 
 // UnbarSelf lets this node in again where its data say that it was removed, as

@@ -134,7 +134,15 @@ func (s *store) put(ctx context.Context, collection string, o object, over int64
 		return nil, err
 	}
 	key := at(collection, name)
-	r, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", over)).Then(clientv3.OpPut(key, string(data))).Commit()
+	// As an API server does, it does not write what is there.
+	r, err := s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", over), clientv3.Compare(clientv3.Value(key), "=", string(data))).Commit()
+	if err != nil {
+		return nil, err
+	}
+	if over != 0 && r.Succeeded {
+		return parsed(data, over)
+	}
+	r, err = s.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", over)).Then(clientv3.OpPut(key, string(data))).Commit()
 	switch {
 	case err != nil:
 		return nil, err
