@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"mk8s.io/mk/core/cluster"
 	"mk8s.io/mk/core/defaults"
@@ -83,13 +84,20 @@ func (n *Node) patiently(ctx context.Context, limit time.Duration, do func(conte
 }
 
 // WhileUp does something unless a service of this node is started again and
-// again meanwhile: then the error names that.
+// again meanwhile: then the error names that. So it does where the disk is full:
+// who waits for others may wait for what this node's own member cannot write.
 func (n *Node) WhileUp(ctx context.Context, do func(context.Context) error) error {
 	ctx, _, stop := n.watchEnds(ctx)
 	defer stop()
 	err := do(ctx)
-	if why := whyEnded(ctx); why != nil && err != nil {
+	if err == nil {
+		return nil
+	}
+	if why := whyEnded(ctx); why != nil {
 		return why
+	}
+	if full := logfile.FullDisk(n.Root.Dir()); full != "" {
+		return fmt.Errorf("%s (%v): %w", full, err, unix.ENOSPC) //nolint:errorlint // what it waited for is not why
 	}
 	return err
 }

@@ -32,7 +32,7 @@ const (
 // behind it; else the last line; without a file an empty string. It reads a bounded piece and never fails: a log that cannot
 // be read is told in the line itself.
 func LastError(path string, from int64) string {
-	if says := full(filepath.Dir(path)); says != "" {
+	if says := FullDisk(filepath.Dir(path)); says != "" {
 		return says // a program that ends for it cannot even write so
 	}
 	lines, err := tail(path, helpLines, from)
@@ -53,8 +53,8 @@ func LastError(path string, from int64) string {
 	return PickError(last)
 }
 
-// full says of a folder's disk that nothing can be written to it, else nothing.
-func full(dir string) string {
+// FullDisk says of a folder's disk that nothing can be written to it, else nothing.
+func FullDisk(dir string) string {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(dir, &disk); err != nil {
 		return ""
