@@ -457,7 +457,18 @@ func (j *join) workerFiles(ctx context.Context) ([]changeset.Operation, error) {
 }
 
 // ready waits until the node is Ready in the cluster.
-func (j *join) ready(ctx context.Context) error { return j.n.AwaitNode(ctx) }
+func (j *join) ready(ctx context.Context) error {
+	if j.r.Resumed {
+		// Where the cluster has taken the join back meanwhile, this node is
+		// refused, and never registers. It asks for no certificate: of a join that
+		// goes on the answer says no more than that.
+		err := j.client.Call(ctx, peer.SignPath, peer.Sign{Operation: j.r.Record.ID, Node: j.n.Record.Name}, nil)
+		if errors.Is(err, JoinEnded) {
+			return err
+		}
+	}
+	return j.n.AwaitNode(ctx)
+}
 
 // commit tells the cluster that the node is Ready. An answer that is lost is
 // asked for again: what succeeded is not to be taken back.

@@ -21,8 +21,8 @@ import (
 )
 
 // TestKilledStandIns kills the joiner, and the agent that serves it, before
-// and behind each record of a join and of a leave, of a control-plane node and
-// of a worker; and whoever leads the datastore, before each record of the
+// and behind each record of a join and of a leave, of a control-plane node, with
+// a vote and without, and of a worker; and whoever leads the datastore, before each record of the
 // joiner's. Each time the same words bring it to its end; then there are
 // the members, nodes and objects that there should be and no others, each
 // token was used once, and a node that left holds no key. What no join is
@@ -30,16 +30,16 @@ import (
 // without it, kills are some records apart, and another run begins elsewhere.
 func TestKilledStandIns(t *testing.T) {
 	dist := standIns(t)
-	for i, role := range []string{"control-plane", "worker"} {
+	for i, role := range []string{"control-plane", "worker", "no-vote"} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, dist, 3+i, role == "worker")
+			p := newPair(t, dist, 3+i, role)
 			p.killJoins()
 			p.abandoned()
 			p.diesGivingUp()
 			p.atOnce()
 			p.removals()
-			if p.worker {
+			if role == "worker" {
 				p.unheard()
 			} else {
 				p.lastCopy()
@@ -64,7 +64,7 @@ func standIns(t *testing.T) string {
 type pair struct {
 	t           *testing.T
 	server, m   *machine
-	worker      bool
+	role        string
 	here, away  map[string]bool // the keys of what is stored, with the second node and without it
 	joins       int             // that came to their end
 	join, leave []killPoint
@@ -85,13 +85,13 @@ func (p *pair) told(who string) string { return p.server.Root + agents()[who] }
 // notes what that leaves and where it can be killed. The first join is not
 // like the others: a control plane that was alone begins to elect leaders, and
 // nobody was removed yet.
-func newPair(t *testing.T, dist string, number int, worker bool) *pair {
+func newPair(t *testing.T, dist string, number int, role string) *pair {
 	t.Helper()
 	all := network(t, number, 2)
 	for _, m := range all {
 		m.Out, m.Program = dist, filepath.Join(dist, "bin/mk")
 	}
-	p := &pair{t: t, server: all[0], m: all[1], worker: worker}
+	p := &pair{t: t, server: all[0], m: all[1], role: role}
 	t.Cleanup(func() {
 		for who := range agents() {
 			_ = os.Remove(p.told(who))
@@ -112,9 +112,12 @@ func newPair(t *testing.T, dist string, number int, worker bool) *pair {
 
 // words join the second node with a token of their own.
 func (p *pair) words() []string {
-	if p.worker { // which looks at no key; the other one does
+	switch p.role {
+	case "worker": // which looks at no key; the others do
 		invitation := p.server.invite("--worker")
 		return []string{"join", invitation[:strings.LastIndexByte(invitation, '/')], "--name", "n2", "--worker", "--skip-verify"}
+	case "no-vote":
+		return []string{"join", p.server.invite(), "--name", "n2", "--no-vote"}
 	}
 	return []string{"join", p.server.invite(), "--name", "n2"}
 }
@@ -400,7 +403,7 @@ func (p *pair) whole(joined bool, after string) {
 	want, members := p.away, []string{"n1"}
 	if joined {
 		want = p.here
-		if !p.worker {
+		if p.role == "control-plane" {
 			members = append(members, "n2")
 		}
 	}
